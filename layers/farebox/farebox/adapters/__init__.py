@@ -1,0 +1,1 @@
+"""What touches the outside: files, the store, the network, the clock. One adapter a port."""

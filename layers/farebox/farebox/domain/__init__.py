@@ -1,0 +1,1 @@
+"""The pure heart: money, prices, usage, quotas, the ledger. No clock, no network, no environment."""
