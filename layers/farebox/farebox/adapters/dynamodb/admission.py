@@ -1,0 +1,166 @@
+"""Letting a request in: one round trip that authenticates, limits, counts and holds.
+
+    paid key:  UpdateItem(account)                 avail >= hold AND the key is good AND room in flight
+    free key:  TransactWriteItems(account, key's day, address's day)   the same, and each counter below its limit
+
+The account's item carries the hold of every running request, also of a free one (of nothing): that marker is what
+makes settling, giving units back and expiring happen once. Conditions decide; the item that comes back with a failed
+condition says why, without a second read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farebox.adapters.dynamodb.tables import TTL, Tables
+from farebox.adapters.dynamodb.values import Attribute, Item, b, m, n, plain_item, s, strings
+from farebox.domain import money
+from farebox.domain.accounts import ACTIVE
+from farebox.domain.quota import Unit, address_allowed
+from farebox.errors import (
+    AccountFrozen,
+    AddressNotAllowed,
+    FareboxError,
+    InsufficientBalance,
+    InvalidApiKey,
+    ModelNotAllowed,
+    TooManyInFlight,
+)
+from farebox.ports import Admission, Grant
+
+COUNTER_LIFE_S = 3 * 24 * 3600
+"""A counter is only looked at on its own day; it lingers for those who ask about yesterday."""
+
+# Each clause has a sentence of its own.
+_CONDITION = " AND ".join(
+    (
+        "ks.#k.d = :digest",  # the account has this key, and it is this very key
+        "ks.#k.kind = :kind",  # its kind is what the key says
+        "ks.#k.st = :active",  # not revoked
+        "ks.#k.x > :now",  # not expired
+        "ks.#k.ips = :networks",  # the address was held against this list
+        "(size(ks.#k.models) = :none OR contains(ks.#k.models, :model))",
+        "st = :active",  # the account is not frozen
+        "avail >= :hold",  # the wallet covers the most that this can cost
+        "size(holds) < :in_flight",
+        "attribute_not_exists(holds.#r)",  # this request is not in already
+    )
+)
+_UPDATE = "SET avail = avail - :hold, held = held + :hold, holds.#r = :new"
+
+
+def account_update(admission: Admission, tables: Tables) -> dict[str, Any]:
+    """The UpdateItem on the account, without return values."""
+    return {
+        "TableName": tables.accounts,
+        "Key": {"acct": s(admission.key.account)},
+        "UpdateExpression": _UPDATE,
+        "ConditionExpression": _CONDITION,
+        "ExpressionAttributeNames": {"#k": admission.key.number, "#r": admission.request_id},
+        "ExpressionAttributeValues": {
+            ":digest": b(admission.digest),
+            ":kind": s(admission.key.kind),
+            ":active": s(ACTIVE),
+            ":now": n(admission.now_ms),
+            ":networks": strings(admission.networks),
+            ":none": n(0),
+            ":model": s(admission.model),
+            ":hold": n(admission.hold_nano),
+            ":in_flight": n(admission.in_flight_max),
+            ":new": hold_value(admission),
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def hold_value(admission: Admission) -> Attribute:
+    """What the account remembers of a running request: amount, expiry, key, model, and the units that it took."""
+    value = {
+        "a": n(admission.hold_nano),
+        "x": n(admission.expires_ms),
+        "k": s(admission.key.number),
+        "m": s(admission.model),
+    }
+    if admission.units:
+        value["u"] = {
+            "L": [
+                m({"c": s(unit.counter), "f": {"L": [s(limit.field) for limit in unit.limits]}})
+                for unit in admission.units
+            ]
+        }
+    return m(value)
+
+
+def unit_update(unit: Unit, admission: Admission, tables: Tables) -> dict[str, Any]:
+    """Raises each of the unit's fields by one, if every one of them is below its limit."""
+    names = {f"#f{index}": limit.field for index, limit in enumerate(unit.limits)}
+    values = {f":l{index}": n(limit.limit) for index, limit in enumerate(unit.limits)}
+    return {
+        "TableName": tables.counters,
+        "Key": {"id": s(unit.counter)},
+        "UpdateExpression": f"SET #ttl = :ttl ADD {', '.join(f'{name} :one' for name in names)}",
+        "ConditionExpression": " AND ".join(
+            f"(attribute_not_exists(#f{index}) OR #f{index} < :l{index})" for index in range(len(unit.limits))
+        ),
+        "ExpressionAttributeNames": {**names, "#ttl": TTL},
+        "ExpressionAttributeValues": {
+            **values,
+            ":one": n(1),
+            ":ttl": n(admission.now_ms // 1000 + COUNTER_LIFE_S),
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def already_in(item: Item | None, request_id: str) -> bool:
+    """Whether this very request holds already: our own write, whose acknowledgement was lost."""
+    return item is not None and request_id in item["holds"]["M"]
+
+
+def why_refused(item: Item | None, admission: Admission) -> FareboxError | None:
+    """The reason in the account that stood there, or None if it would pass now (it changed in between)."""
+    if item is None:
+        return InvalidApiKey()
+    account = plain_item({name: item[name] for name in ("st", "avail", "ks")})
+    key = account["ks"].get(admission.key.number)
+    if (
+        key is None
+        or key["d"] != admission.digest
+        or key["kind"] != admission.key.kind
+        or key["st"] != ACTIVE
+        or key["x"] <= admission.now_ms
+    ):
+        return InvalidApiKey()
+    if account["st"] != ACTIVE:
+        return AccountFrozen()
+    if not address_allowed(admission.address, tuple(key["ips"])):
+        return AddressNotAllowed()
+    if key["models"] and admission.model not in key["models"]:
+        return ModelNotAllowed()
+    if len(item["holds"]["M"]) >= admission.in_flight_max:
+        return TooManyInFlight(limit=admission.in_flight_max)
+    if account["avail"] < admission.hold_nano:
+        return InsufficientBalance(
+            needed_nano=admission.hold_nano,
+            available_nano=account["avail"],
+            needed=money.format_ca(admission.hold_nano),
+            available=money.format_ca(account["avail"]),
+        )
+    return None
+
+
+def networks_in(item: Item, admission: Admission) -> tuple[str, ...]:
+    """The key's list of networks, from the account's item."""
+    return tuple(plain_item(item["ks"]["M"][admission.key.number]["M"])["ips"])
+
+
+def grant_of(admission: Admission, item: Item | None) -> Grant:
+    """The grant, from the account as it is now; `item` is None where a transaction returned nothing."""
+    expired: tuple[str, ...] = ()
+    if item is not None:
+        expired = tuple(
+            request_id
+            for request_id, hold in item["holds"]["M"].items()
+            if int(hold["M"]["x"]["N"]) < admission.now_ms and request_id != admission.request_id
+        )
+    return Grant(account=admission.key.account, key_id=admission.key.id, expired=expired)

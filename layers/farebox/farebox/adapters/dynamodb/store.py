@@ -1,0 +1,153 @@
+"""The hot path's store, as `ports.Store` has it: admit, settle, counts, expire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from farebox.adapters.dynamodb import admission as admitting
+from farebox.adapters.dynamodb import settlement as settling
+from farebox.adapters.dynamodb.client import DynamoDB
+from farebox.adapters.dynamodb.errors import ConditionFailed, TransactionCanceled
+from farebox.adapters.dynamodb.expiry import expired_row
+from farebox.adapters.dynamodb.key_networks import KeyNetworks
+from farebox.adapters.dynamodb.tables import TTL, Tables
+from farebox.adapters.dynamodb.values import Item, plain_item, s
+from farebox.domain.quota import Unit
+from farebox.errors import DailyQuotaExceeded, StoreUnavailable
+from farebox.ports import Admission, Grant, Settlement, Signer
+
+RACES_MAX = 3
+"""How often a condition may fail for a reason that has passed by the time we look."""
+
+
+class DynamoDBStore:
+    """See ports.Store. `reset_at` tells people when the day turns, e.g. "00:00 Asia/Shanghai"."""
+
+    def __init__(self, db: DynamoDB, tables: Tables, *, signer: Signer, reset_at: str) -> None:
+        self._db = db
+        self._tables = tables
+        self._signer = signer
+        self._reset_at = reset_at
+        self._networks = KeyNetworks()
+
+    # ── in ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def admit(self, admission: Admission) -> Grant:
+        admission = replace(admission, networks=self._networks.expected(admission))
+        for _ in range(RACES_MAX):
+            grant = await (self._admit_free(admission) if admission.units else self._admit_paid(admission))
+            if grant is not None:
+                return grant
+            admission = replace(admission, networks=self._networks.of(admission))
+        raise StoreUnavailable(retry_after_s=1)
+
+    async def _admit_paid(self, admission: Admission) -> Grant | None:
+        update = {**admitting.account_update(admission, self._tables), "ReturnValues": "ALL_NEW"}
+        try:
+            answer = await self._db.call("UpdateItem", update)
+        except ConditionFailed as failed:
+            return self._resolve(admission, failed.item)
+        return admitting.grant_of(admission, answer["Attributes"])
+
+    async def _admit_free(self, admission: Admission) -> Grant | None:
+        updates = [
+            admitting.account_update(admission, self._tables),
+            *(admitting.unit_update(unit, admission, self._tables) for unit in admission.units),
+        ]
+        try:
+            await self._db.call("TransactWriteItems", {"TransactItems": [{"Update": update} for update in updates]})
+        except TransactionCanceled as cancelled:
+            if cancelled.failed(0):
+                return self._resolve(admission, cancelled.reasons[0].item)
+            for index, unit in enumerate(admission.units, start=1):
+                if cancelled.failed(index):
+                    raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
+            return None
+        return admitting.grant_of(admission, None)
+
+    def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
+        """A failed condition on the account: our own lost acknowledgement, a refusal, or a race that has passed."""
+        if admitting.already_in(item, admission.request_id):
+            return admitting.grant_of(admission, item)
+        refusal = admitting.why_refused(item, admission)
+        if refusal is not None:
+            raise refusal
+        if item is not None:
+            self._networks.learn(admission, admitting.networks_in(item, admission))
+        return None
+
+    def _used_up(self, unit: Unit, item: Item | None, now_ms: int) -> DailyQuotaExceeded:
+        counts = plain_item(item) if item else {}
+        full = [limit.limit for limit in unit.limits if counts.get(limit.field, 0) >= limit.limit]
+        limit = min(full, default=unit.limits[0].limit)
+        return DailyQuotaExceeded(
+            subject=unit.subject, limit=limit, retry_after_s=max(1, (unit.ends_ms - now_ms) // 1000), reset_at=self._reset_at
+        )
+
+    # ── out ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def settle(self, settlement: Settlement) -> bool:
+        row = settling.ledger_row(settlement)
+        winner = await self._write_row(row)
+        if winner is not row:
+            await self._apply_found(winner)
+            return False
+        await self._apply(row, settlement.hold_nano, settlement.units_back)
+        return True
+
+    async def counts(self, units: tuple[Unit, ...]) -> list[Mapping[str, int]]:
+        request = {"RequestItems": {self._tables.counters: {"Keys": [{"id": s(unit.counter)} for unit in units]}}}
+        answer = await self._db.call("BatchGetItem", request)
+        found = {item["id"]["S"]: item for item in answer["Responses"].get(self._tables.counters, [])}
+        return [
+            {name: value for name, value in plain_item(found.get(unit.counter, {})).items() if name not in ("id", TTL)}
+            for unit in units
+        ]
+
+    async def expire(self, account: str, now_ms: int) -> int:
+        item = await self._account(account)
+        holds = item["holds"]["M"] if item else {}
+        lapsed = {request_id: hold["M"] for request_id, hold in holds.items() if int(hold["M"]["x"]["N"]) < now_ms}
+        for request_id, hold in lapsed.items():
+            row = expired_row(account, request_id, hold, now_ms, self._signer)
+            await self._apply_found(await self._write_row(row))
+        return len(lapsed)
+
+    async def _write_row(self, row: Item) -> Item:
+        """Step 1. The row that stands: this one, or the one that was there before."""
+        try:
+            await self._db.call("PutItem", settling.put_row(row, self._tables))
+        except ConditionFailed as failed:
+            if failed.item is None:
+                raise StoreUnavailable from None
+            return row if failed.item["receipt"] == row["receipt"] else failed.item
+        return row
+
+    async def _apply_found(self, row: Item) -> None:
+        """Step 2 by somebody who does not know the hold: it is read from the account."""
+        item = await self._account(row["acct"]["S"])
+        hold = item["holds"]["M"].get(row["id"]["S"]) if item else None
+        if hold is not None:
+            units = settling.units_of(hold["M"]) if row["back"]["BOOL"] else ()
+            await self._apply(row, int(hold["M"]["a"]["N"]), units)
+
+    async def _apply(self, row: Item, hold_nano: int, units: tuple[Unit, ...]) -> None:
+        """Step 2. A hold that is no longer there was ended before, by a row that is the same."""
+        update = settling.wallet_update(row, hold_nano, self._tables)
+        backs = [settling.unit_back(unit, self._tables) for unit in units]
+        try:
+            if backs:
+                await self._db.call("TransactWriteItems", {"TransactItems": [{"Update": each} for each in (update, *backs)]})
+                return
+        except TransactionCanceled as cancelled:
+            if cancelled.failed(0):
+                return
+            # A counter is gone or at nought: nothing can go back to it, and the hold must end all the same.
+        with suppress(ConditionFailed):
+            await self._db.call("UpdateItem", update)
+
+    async def _account(self, account: str) -> Item | None:
+        request = {"TableName": self._tables.accounts, "Key": {"acct": s(account)}, "ConsistentRead": True}
+        return (await self._db.call("GetItem", request)).get("Item")

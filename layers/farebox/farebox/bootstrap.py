@@ -1,0 +1,292 @@
+"""The composition root: the only place that knows concrete classes. Tests call the same functions with fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from farebox import settings as settings_module
+from farebox.adapters.catalog_files import load_catalog
+from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
+from farebox.adapters.dynamodb.client import DynamoDB
+from farebox.adapters.dynamodb.credentials import credential_source
+from farebox.adapters.dynamodb.store import DynamoDBStore
+from farebox.adapters.dynamodb.tables import Tables
+from farebox.adapters.http_session import LazySession, store_session
+from farebox.adapters.secrets import resolver
+from farebox.adapters.signer_ed25519 import Ed25519Signer
+from farebox.adapters.system import SystemClock, SystemRandomness, offset_from_file
+from farebox.adapters.tokenizer_tiktoken import TiktokenTokenizer
+from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
+from farebox.domain.catalog import Catalog
+from farebox.http.address import networks
+from farebox.http.asgi import App
+from farebox.http.models import ModelList
+from farebox.http.relay_app import AddressOf, RelayApp, lambda_address, peer_address
+from farebox.ports import Accounts, Clock, Randomness, Store, Telemetry, Tokenizer
+from farebox.relay.channels import Channel, Channels
+from farebox.relay.plan import Planner
+from farebox.relay.relay_request import Limits, Relay
+from farebox.relay.settlements import Settlements
+from farebox.service.sweep import sweep
+from farebox.settings import Settings
+from farebox.vendors import VENDORS
+
+PRODUCTION = "production"
+CLOCK_VARIABLES = ("FAREBOX_CLOCK_OFFSET_S", "FAREBOX_CLOCK_FILE")
+
+
+class BadEnvironment(Exception):
+    """The process's environment is not one that Farebox may run in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What only the operator knows. `pepper` keys digests and hashes, `signing_seed` (32 bytes) signs receipts."""
+
+    pepper: bytes
+    signing_seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where the store is. `local`: an embedded or test store, which checks no credentials."""
+
+    endpoint: str
+    region: str
+    table_prefix: str
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that is built once per process."""
+
+    settings: Settings
+    secrets: Secrets
+    catalog: Catalog
+    channels: Channels
+    clock: Clock
+    random: Randomness
+    tokenizer: Tokenizer
+    db: DynamoDB
+    tables: Tables
+    store: Store
+    accounts: Accounts
+    signer: Ed25519Signer
+    settlements: Settlements
+    telemetry: Telemetry
+    relay: Relay
+    sessions: tuple[LazySession, ...]
+
+    async def close(self) -> None:
+        """Waits for settlements, then lets go of connections."""
+        await self.settlements.settled()
+        for session in self.sessions:
+            await session.close()
+
+
+def build(
+    settings: Settings,
+    secrets: Secrets,
+    place: StorePlace,
+    *,
+    environ: Mapping[str, str],
+    encodings: Path,
+    telemetry: Telemetry,
+    channels: tuple[Channel, ...] | None = None,
+    clock: Clock | None = None,
+) -> Services:
+    """Builds all services; nothing connects yet. `channels` stand in for those of the settings (the demo)."""
+    clock = clock or clock_of(environ)
+    random = SystemRandomness()
+    catalog = load_catalog()
+    routes = Channels(channels or configured_channels(settings), random)
+    to_store, to_upstream = LazySession(store_session), LazySession(new_session)
+    db = DynamoDB(
+        to_store,
+        endpoint=place.endpoint,
+        region=place.region,
+        credentials=credential_source(to_store, environ, local=place.local),
+        clock=clock,
+        random=random,
+    )
+    tables = Tables.under(place.table_prefix)
+    signer = Ed25519Signer(secrets.signing_seed)
+    store = DynamoDBStore(db, tables, signer=signer, reset_at=f"00:00 {settings.reset_timezone}")
+    tokenizer = TiktokenTokenizer(encodings)
+    settlements = Settlements()
+    relay = Relay(
+        planner=Planner(catalog, routes, tokenizer, settings.free.input_tokens_max),
+        channels=routes,
+        store=store,
+        upstream=AiohttpUpstream(to_upstream),
+        signer=signer,
+        clock=clock,
+        random=random,
+        telemetry=telemetry,
+        settlements=settlements,
+        limits=Limits(free=settings.free),
+        zone=ZoneInfo(settings.reset_timezone),
+        pepper=secrets.pepper,
+    )
+    return Services(
+        settings=settings,
+        secrets=secrets,
+        catalog=catalog,
+        channels=routes,
+        clock=clock,
+        random=random,
+        tokenizer=tokenizer,
+        db=db,
+        tables=tables,
+        store=store,
+        accounts=DynamoDBAccounts(db, tables),
+        signer=signer,
+        settlements=settlements,
+        telemetry=telemetry,
+        relay=relay,
+        sessions=(to_store, to_upstream),
+    )
+
+
+def relay_app(services: Services, address_of: AddressOf | None = None) -> RelayApp:
+    """The relay: functions/proxy."""
+    return RelayApp(
+        services.relay,
+        ModelList(services.catalog, services.channels),
+        clock=services.clock,
+        random=services.random,
+        address_of=address_of or peer_address(networks(services.settings.trusted_proxies)),
+    )
+
+
+def keys_app(services: Services) -> App:
+    """The admin's calls: functions/keys. FastAPI is imported here, so that the relay starts without it."""
+    from farebox.http.keys_app import keys_app as new
+
+    return new(
+        services.accounts,
+        services.catalog,
+        services.settlements,
+        clock=services.clock,
+        random=services.random,
+        pepper=services.secrets.pepper,
+        admin_token=services.settings.admin_token,
+    )
+
+
+def billing_app(services: Services) -> App:
+    """Queries and pages: functions/billing."""
+    from farebox.http.billing_app import billing_app as new
+    from farebox.http.status_page import StatusFacts
+
+    return new(
+        services.accounts,
+        services.settlements,
+        StatusFacts(services.channels.all),
+        clock=services.clock,
+        random=services.random,
+        pepper=services.secrets.pepper,
+        public_keys={services.signer.key_id: services.signer.public_key},
+    )
+
+
+def configured_channels(settings: Settings) -> tuple[Channel, ...]:
+    """The channels of the settings, each with its vendor."""
+    return tuple(
+        Channel(
+            name=each.name,
+            vendor=VENDORS[each.vendor],
+            base_url=each.base_url or VENDORS[each.vendor].base_url,
+            keys=each.keys,
+            models=each.models,
+            rename=each.rename,
+            priority=each.priority,
+            weight=each.weight,
+        )
+        for each in settings.channels
+    )
+
+
+def settings_of(environ: Mapping[str, str], path: Path | None) -> Settings:
+    """The settings in `path`, or the defaults. Raises SettingsError.
+
+    Without a file the admin token is FAREBOX_ADMIN_TOKEN's value, if that is set.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise settings_module.SettingsError([f"{path.name}: {error}"]) from None
+    if "admin" not in document and environ.get("FAREBOX_ADMIN_TOKEN"):
+        document["admin"] = {"token": "env:FAREBOX_ADMIN_TOKEN"}
+    return settings_module.read(document, resolver(environ), vendors=tuple(VENDORS))
+
+
+def clock_of(environ: Mapping[str, str]) -> SystemClock:
+    """The system's clock; a test may shift it, production never. Raises BadEnvironment."""
+    shifted = [name for name in CLOCK_VARIABLES if environ.get(name)]
+    if shifted and environ.get("FAREBOX_ENV") == PRODUCTION:
+        raise BadEnvironment(f"{shifted[0]} is for tests only and refused in production")
+    if path := environ.get("FAREBOX_CLOCK_FILE"):
+        return SystemClock(offset_from_file(Path(path)))
+    offset_s = float(environ.get("FAREBOX_CLOCK_OFFSET_S") or 0)
+    return SystemClock(lambda: offset_s)
+
+
+# ── On Lambda ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _services_on_lambda(service: str) -> Services:
+    from farebox.adapters.telemetry import PowertoolsTelemetry
+
+    environ = os.environ
+    config = Path(environ.get("FAREBOX_CONFIG") or "/opt/farebox.toml")
+    resolve = resolver(environ)
+    prefix = environ["FAREBOX_SECRETS_PREFIX"]
+    region = environ["AWS_REGION"]
+    return build(
+        settings_of(environ, config if config.exists() else None),
+        Secrets(bytes.fromhex(resolve(f"ssm:{prefix}/pepper")), bytes.fromhex(resolve(f"ssm:{prefix}/signing-key"))),
+        StorePlace(
+            endpoint=environ.get("AWS_ENDPOINT_URL_DYNAMODB") or f"https://dynamodb.{region}.amazonaws.com",
+            region=region,
+            table_prefix=environ["FAREBOX_TABLE_PREFIX"],
+            local=False,
+        ),
+        environ=environ,
+        encodings=Path(environ.get("TIKTOKEN_CACHE_DIR") or "/opt/tiktoken"),
+        telemetry=PowertoolsTelemetry(service, metrics=True),
+    )
+
+
+def relay_app_from_environment() -> App:
+    return relay_app(_services_on_lambda("proxy"), lambda_address)
+
+
+def keys_app_from_environment() -> App:
+    return keys_app(_services_on_lambda("keys"))
+
+
+def billing_app_from_environment() -> App:
+    return billing_app(_services_on_lambda("billing"))
+
+
+def schedule_job_from_environment() -> Callable[[Mapping[str, Any]], dict[str, int]]:
+    """A function from the schedule's event to the job's counts."""
+    services = _services_on_lambda("schedule")
+    jobs = {"sweep": partial(sweep, services.accounts, services.store, services.clock, services.telemetry)}
+
+    def run(event: Mapping[str, Any]) -> dict[str, int]:
+        return asyncio.run(jobs[str(event["job"])]())
+
+    return run

@@ -1,0 +1,87 @@
+"""Changes to a JSON object's members that leave every other byte as it was.
+
+Floats, key order, escapes and unknown fields of the caller must survive; a parse and a dump would lose them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_SPACE = b" \t\r\n"
+
+
+class Member(NamedTuple):
+    """Where a member of the outermost object stands: its raw key, and its value's half-open span."""
+
+    key: bytes
+    start: int
+    end: int
+
+
+def members(body: bytes) -> list[Member]:
+    """The outermost members of a JSON object, in order. `body` must be valid JSON; duplicates are listed."""
+    found: list[Member] = []
+    depth = 0
+    key = b""
+    value_start = -1
+    for token in _TOKEN.finditer(body):
+        first = body[token.start()]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+            if depth == 0 and value_start >= 0:
+                found.append(_member(body, key, value_start, token.start()))
+        elif depth == 1:
+            if first == 0x22 and value_start < 0:
+                key = token[0]
+            elif first == 0x3A:  # a colon: the value begins
+                value_start = token.end()
+            elif first == 0x2C:  # a comma: it has ended
+                found.append(_member(body, key, value_start, token.start()))
+                value_start = -1
+    return found
+
+
+def splice(body: bytes, changes: Mapping[str, bytes]) -> bytes:
+    """`body` with each named member's value replaced, or put first where there was none. Values are raw JSON."""
+    if not changes:
+        return body
+    missing = dict(changes)
+    pieces: list[bytes] = []
+    position = 0
+    for member in members(body):
+        name = member.key[1:-1].decode("utf-8", "replace")
+        if name in changes:
+            pieces += (body[position : member.start], changes[name])
+            position = member.end
+            missing.pop(name, None)
+    changed = b"".join((*pieces, body[position:]))
+    if not missing:
+        return changed
+    brace = changed.index(b"{") + 1
+    added = b",".join(b'"%s":%s' % (name.encode(), value) for name, value in missing.items())
+    comma = b"" if changed[brace:].lstrip(_SPACE).startswith(b"}") else b","
+    return changed[:brace] + added + comma + changed[brace:]
+
+
+def has_duplicates(body: bytes) -> bool:
+    """Whether the outermost object names a member twice (escaped spellings included).
+
+    Two readers of such a body may disagree about which one counts, and one of them is the price.
+    """
+    keys = [member.key for member in members(body)]
+    if any(b"\\" in key for key in keys):
+        return True  # no honest client escapes the letters of a parameter's name
+    return len(set(keys)) != len(keys)
+
+
+def _member(body: bytes, key: bytes, start: int, end: int) -> Member:
+    while start < end and body[start] in _SPACE:
+        start += 1
+    while end > start and body[end - 1] in _SPACE:
+        end -= 1
+    return Member(key, start, end)

@@ -1,0 +1,1 @@
+"""ASGI: the relay as a plain application, keys and billing as FastAPI."""

@@ -1,0 +1,116 @@
+"""The billing function: what a key's owner may ask about money, and the pages that anyone may read."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from farebox.domain import money
+from farebox.domain.accounts import ACTIVE, Account, KeyRecord
+from farebox.errors import InvalidApiKey, NotFound
+from farebox.http.guard import caller_key, json_response, new_app
+from farebox.http.money_json import number
+from farebox.http.status_page import StatusFacts, status_document, status_html
+from farebox.ports import Accounts, Clock, Randomness
+from farebox.relay.settlements import Settlements
+
+
+def billing_app(
+    accounts: Accounts,
+    settlements: Settlements,
+    status: StatusFacts,
+    *,
+    clock: Clock,
+    random: Randomness,
+    pepper: bytes,
+    public_keys: dict[str, bytes],
+) -> FastAPI:
+    """The application. `public_keys`: signing key id → raw Ed25519 public key, the current one first."""
+    app = new_app("Farebox billing", clock, random)
+
+    async def owner(request: Request) -> tuple[Account, KeyRecord]:
+        """The account behind the request's key, as it stands once this process has settled. Raises InvalidApiKey."""
+        key = caller_key(request)
+        await settlements.settled(key.account)
+        try:
+            account = await accounts.get(key.account)
+        except NotFound:
+            raise InvalidApiKey from None
+        record = account.keys.get(key.number)
+        if (
+            record is None
+            or not hmac.compare_digest(record.digest, key.digest(pepper))
+            or record.status != ACTIVE
+            or record.expires_ms <= clock.now_ms()
+        ):
+            raise InvalidApiKey
+        return account, record
+
+    @app.post("/v1/query/balance")
+    async def balance(request: Request) -> Response:
+        account, record = await owner(request)
+        return json_response(
+            {
+                "id": record.id,
+                "apiKey": f"sk-fb-****{record.last4}",
+                "adminKeyId": account.id,
+                "balanceTotal": number(account.credited_nano),
+                "balanceUsed": number(account.spent_nano),
+                "balanceHeld": number(account.held_nano),
+                "balanceAvailable": number(account.avail_nano),
+                "kind": record.kind,
+                "status": 1 if account.status == ACTIVE else 0,
+            }
+        )
+
+    @app.get("/v1/receipts/key")
+    async def receipt_key() -> Response:
+        listed = [{"id": key_id, "public_key": _base64(raw)} for key_id, raw in public_keys.items()]
+        return json_response({"algorithm": "Ed25519", **listed[0], "keys": listed})
+
+    @app.get("/v1/receipts/{request_id}")
+    async def receipt(request: Request, request_id: str) -> Response:
+        account, _ = await owner(request)
+        stored = await accounts.receipt(account.id, request_id)
+        document = orjson.loads(stored.document)
+        return json_response(
+            {
+                "receipt": document,
+                "cost": money.format_ca(document["cost_nano"]),
+                "signature": {
+                    "algorithm": "Ed25519",
+                    "key_id": stored.signer_key_id,
+                    "value": _base64(stored.signature),
+                    "signed": "canonical JSON of receipt: keys sorted, no spaces, UTF-8",
+                },
+            }
+        )
+
+    @app.get("/status.json")
+    async def status_json() -> Response:
+        return json_response(status_document(status))
+
+    @app.get("/status")
+    async def status_page() -> Response:
+        return Response(status_html(status), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        await accounts.ready()
+        return json_response({"status": "ready"})
+
+    return app
+
+
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")

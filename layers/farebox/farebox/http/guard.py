@@ -1,0 +1,84 @@
+"""What the FastAPI applications share: errors in one envelope, an id on every answer, the admin's token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from farebox.domain import ids
+from farebox.domain.keys import ApiKey
+from farebox.errors import FareboxError, InvalidApiKey, InvalidRequest, NotFound
+from farebox.http.credentials import api_key
+from farebox.http.errors import headers_of, openai_envelope, shape_of
+from farebox.ports import Clock, Randomness
+
+
+def new_app(title: str, clock: Clock, random: Randomness) -> FastAPI:
+    """A FastAPI application with our errors and our request id, and no pages of its own."""
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(FareboxError, _farebox_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+    @app.middleware("http")
+    async def with_request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers["x-request-id"] = ids.request_id(clock.now_ms(), random.token)
+        return response
+
+    return app
+
+
+def caller_key(request: Request) -> ApiKey:
+    """The API key of a request: well-formed, not yet proven. Raises InvalidApiKey."""
+    return api_key(request.headers.raw)
+
+
+def admin_only(token: str | None) -> Callable[[Request], None]:
+    """A dependency that lets only the admin pass; without a token nobody, and nothing tells that it is there."""
+
+    def check(request: Request) -> None:
+        if token is None:
+            raise NotFound
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        if not hmac.compare_digest(given, token.encode()):
+            raise InvalidApiKey
+
+    return check
+
+
+def json_response(document: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def error_response(error: FareboxError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+    return Response(openai_envelope(error), shape_of(error).status, headers)
+
+
+async def _farebox_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, FareboxError)
+    return error_response(error)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    places = [".".join(str(part) for part in each["loc"] if part != "body") for each in error.errors()]
+    param = places[0] or None
+    return error_response(
+        InvalidRequest(
+            param=param,
+            zh=f"参数无效：{'、'.join(places)}。",
+            en=f"Invalid: {', '.join(places)}.",
+        )
+    )
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_response(NotFound() if error.status_code in (404, 405) else InvalidRequest())

@@ -1,0 +1,240 @@
+"""The keys function: the admin's calls on keys and accounts."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from farebox.domain import keys, money
+from farebox.domain.accounts import NEVER_MS, Account, KeyChanges, KeyRecord
+from farebox.domain.catalog import Catalog
+from farebox.dialects.ask import refuse
+from farebox.errors import NotFound
+from farebox.http.guard import admin_only, json_response, new_app
+from farebox.ports import Accounts, Clock, Randomness
+from farebox.relay.settlements import Settlements
+
+NAME_CHARS_MAX = 100
+LIST_MAX = 100
+
+
+class Closed(BaseModel):
+    """A body that names nothing else: an unknown member is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class KeyLists(Closed):
+    """What a key may be limited to; null and [] mean no limit."""
+
+    models: Annotated[list[str], Field(max_length=LIST_MAX)] | None = None
+    ip_allow: Annotated[list[str], Field(max_length=LIST_MAX)] | None = None
+    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+    @field_validator("ip_allow")
+    @classmethod
+    def networks(cls, value: list[str] | None) -> list[str] | None:
+        return [str(ipaddress.ip_network(each, strict=False)) for each in value or ()] or value
+
+
+class NewKey(KeyLists):
+    kind: Literal["free", "paid"]
+    credit: str | None = None
+    account: str | None = None
+    name: Annotated[str, Field(max_length=NAME_CHARS_MAX)] | None = ""
+    limits: None = None
+
+
+class KeyChange(KeyLists):
+    name: Annotated[str, Field(max_length=NAME_CHARS_MAX)] | None = None
+
+
+class Credit(Closed):
+    amount: str
+    reason: Annotated[str, Field(max_length=200)] = ""
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+
+
+def keys_app(
+    accounts: Accounts,
+    catalog: Catalog,
+    settlements: Settlements,
+    *,
+    clock: Clock,
+    random: Randomness,
+    pepper: bytes,
+    admin_token: str | None,
+) -> FastAPI:
+    """The application. Every route here is the admin's."""
+    app = new_app("Farebox keys", clock, random)
+    admin = [Depends(admin_only(admin_token))]
+
+    @app.post("/admin/v1/keys", dependencies=admin)
+    async def create_key(new: NewKey) -> Response:
+        _check_models(new.models, catalog)
+        key, account = await _create(new)
+        return json_response(
+            {
+                "id": key.id,
+                "account": key.account,
+                "key": key.text,
+                "kind": key.kind,
+                "last4": key.last4,
+                "balance": money.format_ca(account.avail_nano),
+            },
+            201,
+        )
+
+    async def _create(new: NewKey) -> tuple[keys.ApiKey, Account]:
+        credit_nano = amount_of(new.credit, "credit") if new.credit is not None else 0
+        if new.account is not None and not keys.is_account_id(new.account):
+            raise NotFound
+        key = keys.mint(new.kind, new.account or keys.mint_account(random.token), random.token)
+        now_ms = clock.now_ms()
+        record = _record_of(new, key, now_ms)
+        digest = key.digest(pepper)
+        if new.account is None:
+            await accounts.create(key, digest, record, credit_nano=credit_nano, at_ms=now_ms)
+        else:
+            await accounts.add_key(key, digest, record)
+            if credit_nano:
+                credit_id = f"crd_key_{key.number}"
+                await accounts.credit(key.account, credit_nano, reason="key", credit_id=credit_id, at_ms=now_ms)
+        return key, await accounts.get(key.account)
+
+    @app.get("/admin/v1/keys/{key_id}", dependencies=admin)
+    async def show_key(key_id: str) -> Response:
+        return json_response(key_view(await accounts.key(*_parts(key_id))))
+
+    @app.patch("/admin/v1/keys/{key_id}", dependencies=admin)
+    async def change_key(key_id: str, change: KeyChange) -> Response:
+        _check_models(change.models, catalog)
+        given = change.model_fields_set
+        changes = KeyChanges(
+            name=(change.name or "") if "name" in given else None,
+            models=tuple(change.models or ()) if "models" in given else None,
+            networks=tuple(change.ip_allow or ()) if "ip_allow" in given else None,
+            expires_ms=_expiry_ms(change.expires_at) if "expires_at" in given else None,
+        )
+        if not given:
+            raise refuse("name", zh="没有要修改的内容", en="there is nothing to change")
+        return json_response(key_view(await accounts.change_key(*_parts(key_id), changes)))
+
+    @app.delete("/admin/v1/keys/{key_id}", dependencies=admin)
+    async def revoke_key(key_id: str) -> Response:
+        account, number = _parts(key_id)
+        await accounts.revoke(account, number)
+        return json_response(key_view(await accounts.key(account, number)))
+
+    @app.get("/admin/v1/accounts/{account}", dependencies=admin)
+    async def show_account(account: str) -> Response:
+        _check_account(account)
+        await settlements.settled(account)
+        return json_response(account_view(await accounts.get(account)))
+
+    @app.post("/admin/v1/accounts/{account}/credit", dependencies=admin)
+    async def credit_account(account: str, credit: Credit) -> Response:
+        _check_account(account)
+        await accounts.credit(
+            account,
+            amount_of(credit.amount, "amount"),
+            reason=credit.reason,
+            credit_id=f"crd_adm_{credit.idempotency_key}",
+            at_ms=clock.now_ms(),
+        )
+        return json_response(account_view(await accounts.get(account)))
+
+    return app
+
+
+def amount_of(text: str, param: str) -> int:
+    """A positive amount of CA, as nano-CA. Raises InvalidRequest."""
+    try:
+        nano = money.parse_ca(text)
+    except ValueError:
+        nano = 0
+    if nano <= 0:
+        raise refuse(param, zh="必须是正的十进制金额，最多 9 位小数", en="it must be a positive decimal amount of CA")
+    return nano
+
+
+def key_view(record: KeyRecord) -> dict[str, Any]:
+    """A key's record as the admin sees it: never the key, never its digest."""
+    return {
+        "id": record.id,
+        "account": record.account,
+        "kind": record.kind,
+        "last4": record.last4,
+        "status": record.status,
+        "name": record.name,
+        "models": list(record.models) or None,
+        "ip_allow": list(record.networks) or None,
+        "expires_at": None if record.expires_ms >= NEVER_MS else iso_time(record.expires_ms),
+        "created_at": iso_time(record.created_ms),
+        "limits": None,
+    }
+
+
+def account_view(account: Account) -> dict[str, Any]:
+    """Money as decimal strings in CA; balance = available + held."""
+    return {
+        "account": account.id,
+        "status": account.status,
+        "balance": money.format_ca(account.avail_nano + account.held_nano),
+        "available": money.format_ca(account.avail_nano),
+        "held": money.format_ca(account.held_nano),
+        "spent": money.format_ca(account.spent_nano),
+        "holds": [
+            {
+                "request_id": request_id,
+                "amount": money.format_ca(hold.amount_nano),
+                "expires_at": iso_time(hold.expires_ms),
+            }
+            for request_id, hold in account.holds.items()
+        ],
+        "keys": [key_view(record) for record in account.keys.values()],
+    }
+
+
+def iso_time(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _record_of(new: NewKey, key: keys.ApiKey, now_ms: int) -> KeyRecord:
+    return KeyRecord(
+        id=key.id,
+        account=key.account,
+        number=key.number,
+        kind=key.kind,
+        last4=key.last4,
+        name=new.name or "",
+        models=tuple(new.models or ()),
+        networks=tuple(new.ip_allow or ()),
+        expires_ms=_expiry_ms(new.expires_at),
+        created_ms=now_ms,
+    )
+
+
+def _expiry_ms(expires_at: datetime | None) -> int:
+    return NEVER_MS if expires_at is None else int(expires_at.timestamp() * 1000)
+
+
+def _check_models(models: list[str] | None, catalog: Catalog) -> None:
+    if any(catalog.get(model) is None for model in models or ()):
+        raise refuse("models", zh="含有未知模型", en="it names an unknown model")
+
+
+def _check_account(account: str) -> None:
+    if not keys.is_account_id(account):
+        raise NotFound
+
+
+def _parts(key_id: str) -> tuple[str, str]:
+    parts = keys.parse_key_id(key_id)
+    if parts is None:
+        raise NotFound
+    return parts

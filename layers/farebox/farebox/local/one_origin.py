@@ -1,0 +1,53 @@
+"""All functions on one origin: which path belongs to which function. The template's CloudFront does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from farebox.http.asgi import App, Receive, Scope, Send
+
+KEYS_PREFIXES = ("/admin/v1/",)
+BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/status")
+BILLING_PATHS = frozenset({"/readyz"})
+
+
+class OneOrigin:
+    """Sends each request to the function that owns its path; what nobody owns is the relay's, which answers 404."""
+
+    def __init__(
+        self,
+        relay: App,
+        keys: App,
+        billing: App,
+        *,
+        on_start: Callable[[], Awaitable[None]],
+        on_stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._relay = relay
+        self._keys = keys
+        self._billing = billing
+        self._on_start = on_start
+        self._on_stop = on_stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._owner(scope["path"])(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _owner(self, path: str) -> App:
+        if path.startswith(KEYS_PREFIXES):
+            return self._keys
+        if path in BILLING_PATHS or path.startswith(BILLING_PREFIXES):
+            return self._billing
+        return self._relay
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self._on_start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._on_stop()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,178 @@
+"""What the core needs from outside, one screen. Adapters implement these; tests have fakes of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceipt
+from farebox.domain.keys import ApiKey
+from farebox.domain.quota import Unit
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """The time, epoch ms UTC."""
+
+
+class Randomness(Protocol):
+    def token(self, length: int) -> bytes:
+        """`length` bytes that nobody can guess."""
+
+    def below(self, limit: int) -> int:
+        """A whole number in [0, limit): for weights and jitter, not for secrets."""
+
+
+class Tokenizer(Protocol):
+    def count(self, encoding: str, text: str) -> int:
+        """How many tokens `text` is in `encoding`. Special tokens in it are ordinary text."""
+
+
+class Signer(Protocol):
+    key_id: str
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+class Telemetry(Protocol):
+    """Numbers and names from an allow-list; never text, addresses or keys."""
+
+    def relayed(self, facts: Mapping[str, str | int]) -> None: ...
+
+    def trouble(self, what: str, facts: Mapping[str, str | int]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """All that the store needs to let one request in, in one round trip.
+
+    `hold_nano` is the most that it can cost (0 on a free key), `units` the daily counters that it takes (none on a
+    paid key), `expires_ms` when the hold lapses if nobody settles it. `networks` is the store's own affair: the
+    list that it held `address` against.
+    """
+
+    request_id: str
+    key: ApiKey
+    digest: bytes
+    model: str
+    hold_nano: int
+    units: tuple[Unit, ...]
+    now_ms: int
+    expires_ms: int
+    in_flight_max: int
+    address: str
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request is in. `expired` are other holds of the account that were found lapsed."""
+
+    account: str
+    key_id: str
+    expired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The terminal word on one request: its receipt, its cost, and whether its daily units come back."""
+
+    request_id: str
+    account: str
+    key_number: str
+    hold_nano: int
+    cost_nano: int
+    units_back: tuple[Unit, ...]
+    receipt: bytes
+    signature: bytes
+    signer_key_id: str
+    at_ms: int
+
+
+class Store(Protocol):
+    """The hot path's store. Every verb is atomic, idempotent by request id, and decided by conditions in the store."""
+
+    async def admit(self, admission: Admission) -> Grant:
+        """Authenticates, limits, counts and holds. Raises InvalidApiKey, ModelNotAllowed, AddressNotAllowed, AccountFrozen,
+        InsufficientBalance, DailyQuotaExceeded, TooManyInFlight, StoreUnavailable."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Writes the ledger row, then the wallet. False if another terminal word had been written before."""
+
+    async def counts(self, units: tuple[Unit, ...]) -> list[Mapping[str, int]]:
+        """Each unit's counter, field → count."""
+
+    async def expire(self, account: str, now_ms: int) -> int:
+        """Ends the account's lapsed holds; how many."""
+
+
+class Accounts(Protocol):
+    """Accounts off the hot path. Every write is conditional; doing one twice is doing it once."""
+
+    async def get(self, account: str) -> Account:
+        """Raises NotFound."""
+
+    async def create(self, key: ApiKey, digest: bytes, record: KeyRecord, *, credit_nano: int, at_ms: int) -> None:
+        """A new account with its first key and credit."""
+
+    async def add_key(self, key: ApiKey, digest: bytes, record: KeyRecord) -> None:
+        """Raises NotFound."""
+
+    async def key(self, account: str, number: str) -> KeyRecord:
+        """Raises NotFound."""
+
+    async def change_key(self, account: str, number: str, wanted: KeyChanges) -> KeyRecord:
+        """Raises NotFound."""
+
+    async def revoke(self, account: str, number: str) -> None:
+        """Raises NotFound."""
+
+    async def credit(self, account: str, amount_nano: int, *, reason: str, credit_id: str, at_ms: int) -> bool:
+        """Once per `credit_id`; False if it had been done. Raises NotFound, Conflict."""
+
+    async def receipt(self, account: str, request_id: str) -> StoredReceipt:
+        """Raises NotFound."""
+
+    async def entries(self, account: str) -> list[tuple[str, int]]:
+        """The account's ledger: (entry id, amount in nano-CA)."""
+
+    async def ids(self) -> list[str]:
+        """Every account's id."""
+
+    async def ready(self) -> None:
+        """Touches the store. Raises StoreUnavailable."""
+
+
+class Answer(Protocol):
+    """An upstream's answer; its body has not been read yet."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises UpstreamCut or UpstreamStalled (see relay/upstream_errors)."""
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body; same errors."""
+
+
+class Upstream(Protocol):
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AbstractAsyncContextManager[Answer]:
+        """Sends a request. Raises Unreachable before anything was answered, Stalled on silence."""
+
+
+class Caller(Protocol):
+    """The other end: where a reply goes. Sending to a caller who has left is not an error."""
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def finish(self) -> None: ...
+
+    async def is_gone(self) -> bool: ...
+
+
+Json = dict[str, Any]

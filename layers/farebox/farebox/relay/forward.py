@@ -1,0 +1,192 @@
+"""Sends a planned request upstream and brings the answer back, as it comes; says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import orjson
+
+from farebox.dialects import sse
+from farebox.dialects.openai_tap import OpenAITap
+from farebox.errors import (
+    FareboxError,
+    InvalidRequest,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from farebox.ports import Answer, Caller, Upstream
+from farebox.relay.channels import Channel
+from farebox.relay.plan import Plan
+from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable, UpstreamFailure
+
+PLAIN_BYTES_MAX = 64 * 1024 * 1024
+ERROR_BYTES_MAX = 64 * 1024
+LINGER_S = 0.05
+"""How long to wait for a clean end after [DONE], so that the connection can be used again."""
+RETRY_AFTER_S_MAX = 60
+_SAFE_WORD = re.compile(r"[A-Za-z0-9_.\[\]]{1,64}")
+_USAGE_NULL = b',"usage":null'
+
+FAILURES: dict[type[UpstreamFailure], type[Unavailable]] = {
+    Unreachable: UpstreamUnavailable,
+    Stalled: UpstreamTimeout,
+    Cut: UpstreamError,
+    TooLarge: UpstreamError,
+}
+STATUSES: dict[int, type[Unavailable]] = {
+    408: UpstreamTimeout,
+    429: UpstreamUnavailable,
+    503: UpstreamUnavailable,
+    504: UpstreamTimeout,
+    529: UpstreamUnavailable,
+}
+"""Every other status that is not the caller's fault is an UpstreamError."""
+CALLERS_FAULT = frozenset({400, 413, 422})
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What came of it. `failure` is for the caller, who has had a status if `started`, and had left if `gone`."""
+
+    tap: OpenAITap
+    finished: bool = False
+    refused: bool = False
+    started: bool = False
+    gone: bool = False
+    failure: FareboxError | None = None
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+Headers = Callable[[Mapping[str, str]], Awaitable[list[tuple[bytes, bytes]]]]
+
+
+async def forward(
+    plan: Plan, key: str, *, relayed: Relayed, upstream: Upstream, caller: Caller, headers: Headers
+) -> Relayed:
+    """Fills `relayed` as the answer comes. Never raises for what an upstream does: failures stand in the result.
+
+    `headers` makes the caller's headers from the upstream's. A plain answer is returned whole and not sent yet.
+    """
+    tap = relayed.tap
+    url = plan.channel.base_url + plan.endpoint.upstream_path
+    try:
+        async with upstream.post(url, _request_headers(plan.channel, key, stream=plan.ask.stream), plan.body) as answer:
+            if answer.status != 200:
+                await _refused(answer, relayed)
+            elif plan.ask.stream:
+                await _stream(answer, plan, relayed, caller, headers)
+            else:
+                await _plain(answer, relayed, headers)
+    except UpstreamFailure as failure:
+        if not tap.finished:
+            relayed.failure = FAILURES[type(failure)]()
+    relayed.finished = relayed.failure is None and tap.finished
+    if not relayed.finished and relayed.failure is None:
+        relayed.failure = UpstreamError()
+    return relayed
+
+
+async def _stream(answer: Answer, plan: Plan, relayed: Relayed, caller: Caller, headers: Headers) -> None:
+    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+        raise Cut  # a success without a stream is no answer to a request for one
+    framer = sse.Framer()
+    chunks = answer.chunks()
+    async for chunk in chunks:
+        await _pass_on(framer.feed(chunk), answer, plan, relayed, caller, headers)
+        if relayed.failure is not None:
+            return
+        if relayed.tap.done:
+            await _linger(chunks)
+            return
+    rest = framer.flush().rstrip(b"\r\n")
+    if rest:  # the last event lacks its blank line, without which a client would lose it
+        await _pass_on([rest + b"\n\n"], answer, plan, relayed, caller, headers)
+
+
+async def _pass_on(
+    frames: list[bytes], answer: Answer, plan: Plan, relayed: Relayed, caller: Caller, headers: Headers
+) -> None:
+    """Shows each frame to the tap and sends on what the caller should see, in one write per chunk."""
+    tap = relayed.tap
+    strip = plan.ask.strip_usage
+    seen: list[bytes] = []
+    for frame in frames:
+        data = sse.data_of(frame)
+        if not data:
+            if frame.startswith(b":"):
+                seen.append(frame)  # a comment keeps connections alive; an event without data breaks SDKs
+            continue
+        only_usage = tap.see(data)
+        if tap.error_seen:
+            relayed.failure = UpstreamError()
+            break
+        if strip and only_usage:
+            continue
+        seen.append(frame.replace(_USAGE_NULL, b"") if strip else frame)
+        if tap.done:
+            break
+    if not seen:
+        return
+    if not relayed.started:
+        await caller.start(200, await headers(answer.headers))
+        relayed.started = True
+    if tap.done:
+        # Asked before the end is sent: whoever leaves after it has left with a complete answer.
+        relayed.gone = await caller.is_gone()
+    await caller.send(b"".join(seen))
+
+
+async def _linger(chunks: AsyncIterator[bytes]) -> None:
+    with suppress(TimeoutError, StopAsyncIteration, UpstreamFailure):
+        await asyncio.wait_for(anext(chunks), LINGER_S)
+
+
+async def _plain(answer: Answer, relayed: Relayed, headers: Headers) -> None:
+    relayed.body = (await answer.body(PLAIN_BYTES_MAX)).lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
+    relayed.headers = await headers(answer.headers)
+    relayed.tap.see(relayed.body)
+    if relayed.tap.error_seen or not relayed.tap.finished:
+        relayed.failure = UpstreamError()
+
+
+async def _refused(answer: Answer, relayed: Relayed) -> None:
+    """An answer with an error status. Of its text only safe words survive: parameter and code."""
+    if answer.status in CALLERS_FAULT:
+        param = _param_of(await answer.body(ERROR_BYTES_MAX))
+        relayed.refused = True
+        relayed.failure = InvalidRequest(
+            param=param,
+            zh=f"上游拒绝了该请求{f'（参数 {param}）' if param else ''}，本次请求未计费。",
+            en=f"The upstream refused this request{f' (parameter {param})' if param else ''}. It costs nothing.",
+        )
+        return
+    retry_after = answer.headers.get("retry-after", "")
+    retry_after_s = min(int(retry_after), RETRY_AFTER_S_MAX) if retry_after.isascii() and retry_after.isdigit() else None
+    relayed.failure = STATUSES.get(answer.status, UpstreamError)(retry_after_s=retry_after_s)
+
+
+def _param_of(body: bytes) -> str | None:
+    try:
+        param = orjson.loads(body)["error"]["param"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return param if isinstance(param, str) and _SAFE_WORD.fullmatch(param) else None
+
+
+def _request_headers(channel: Channel, key: str, *, stream: bool) -> dict[str, str]:
+    """All that an upstream learns besides the body: nothing of the caller's."""
+    name, value = channel.vendor.auth(key)
+    return {
+        name: value,
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": "farebox",
+    }

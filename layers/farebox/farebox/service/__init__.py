@@ -1,0 +1,1 @@
+"""Use cases off the hot path."""

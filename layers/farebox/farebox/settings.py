@@ -1,0 +1,220 @@
+"""The settings: one frozen record, from a mapping. Everything that is wrong is said at once, each with its key."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from farebox.domain import money
+from farebox.domain.quota import FreeLimits
+
+ADMIN_TOKEN_CHARS_MIN = 16
+Secrets = Callable[[str], str]
+"""Resolves "env:NAME" and "ssm:/path" to their values; anything else is itself. Raises LookupError."""
+
+
+class SettingsError(Exception):
+    """`problems`: one sentence each, beginning with the key at fault."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """One [[channel]]."""
+
+    name: str
+    vendor: str
+    base_url: str | None
+    keys: tuple[str, ...] = field(repr=False)
+    models: tuple[str, ...]
+    rename: Mapping[str, str]
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`admin_token` is None where the admin API is off. `signup_credit_nano` is nano-CA."""
+
+    store_endpoint: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
+    free: FreeLimits = FreeLimits()
+    reset_timezone: str = "Asia/Shanghai"
+    signup_credit_nano: int = 1_400_000_000
+    trusted_proxies: tuple[str, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+
+
+Table = Mapping[str, Any]
+Sections = ("store", "admin", "free", "signup", "network", "github", "stripe", "channel")
+CHANNEL_KEYS = ("name", "vendor", "base_url", "keys", "models", "rename", "priority", "weight")
+
+
+class _Reader:
+    """Reads typed values out of tables and collects what is wrong instead of stopping at it."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self.problems: list[str] = []
+        self._secrets = secrets
+
+    def table(self, parent: Table, name: str, known: tuple[str, ...]) -> Table:
+        table = parent.get(name, {})
+        if not isinstance(table, Mapping):
+            self.problems.append(f"{name}: must be a table")
+            return {}
+        self.problems += [f"{name}.{key}: there is no such setting" for key in table if key not in known]
+        return table
+
+    def text(self, table: Table, path: str, default: str | None = None) -> str | None:
+        value = table.get(path.rpartition(".")[2], default)
+        if value is not None and not isinstance(value, str):
+            self.problems.append(f"{path}: must be a string")
+            return default
+        return value
+
+    def secret(self, value: str, path: str) -> str:
+        try:
+            return self._secrets(value)
+        except LookupError as error:
+            self.problems.append(f"{path}: {error}")
+            return ""
+
+    def whole(self, table: Table, path: str, default: int, *, low: int) -> int:
+        value = table.get(path.rpartition(".")[2], default)
+        if type(value) is not int or value < low:
+            self.problems.append(f"{path}: must be a whole number, at least {low}")
+            return default
+        return value
+
+    def texts(self, table: Table, path: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        value = table.get(path.rpartition(".")[2], default)
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+            self.problems.append(f"{path}: must be an array of strings")
+            return default
+        return tuple(value)
+
+    def url(self, table: Table, path: str) -> str | None:
+        value = self.text(table, path)
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            self.problems.append(f"{path}: must be an http(s) URL without query")
+        return value.rstrip("/")
+
+
+def read(document: Table, secrets: Secrets, *, vendors: tuple[str, ...]) -> Settings:
+    """Settings from a parsed TOML document. Raises SettingsError with every problem in it."""
+    reader = _Reader(secrets)
+    reader.problems += [f"{name}: there is no such section" for name in document if name not in Sections]
+    store = reader.table(document, "store", ("endpoint",))
+    free = reader.table(
+        document,
+        "free",
+        ("reset_timezone", "requests_per_key", "requests_per_address", "input_tokens_max", "groups"),
+    )
+    settings = Settings(
+        store_endpoint=reader.url(store, "store.endpoint"),
+        admin_token=_admin_token(reader, document),
+        free=_free_limits(reader, free),
+        reset_timezone=_timezone(reader, free),
+        signup_credit_nano=_credit(reader, reader.table(document, "signup", ("credit",))),
+        trusted_proxies=_proxies(reader, reader.table(document, "network", ("trusted_proxies",))),
+        channels=_channels(reader, document.get("channel", []), vendors),
+    )
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return settings
+
+
+def _admin_token(reader: _Reader, document: Table) -> str | None:
+    given = reader.text(reader.table(document, "admin", ("token",)), "admin.token")
+    token = reader.secret(given, "admin.token") if given else ""
+    return token if len(token) >= ADMIN_TOKEN_CHARS_MIN else None
+
+
+def _free_limits(reader: _Reader, free: Table) -> FreeLimits:
+    defaults = FreeLimits()
+    groups = dict(defaults.groups)
+    given = reader.table(free, "groups", tuple(groups) + ("embedding",))
+    for name in given:
+        groups[name] = reader.whole(given, f"free.groups.{name}", groups.get(name, 0), low=0)
+    return FreeLimits(
+        requests_per_key=reader.whole(free, "free.requests_per_key", defaults.requests_per_key, low=0),
+        requests_per_address=reader.whole(free, "free.requests_per_address", defaults.requests_per_address, low=0),
+        input_tokens_max=reader.whole(free, "free.input_tokens_max", defaults.input_tokens_max, low=0),
+        groups=tuple(groups.items()),
+    )
+
+
+def _timezone(reader: _Reader, free: Table) -> str:
+    name = reader.text(free, "free.reset_timezone", "Asia/Shanghai") or ""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        reader.problems.append("free.reset_timezone: there is no such time zone")
+    return name
+
+
+def _credit(reader: _Reader, signup: Table) -> int:
+    text = reader.text(signup, "signup.credit", "1.40") or ""
+    try:
+        return money.parse_ca(text)
+    except ValueError as error:
+        reader.problems.append(f"signup.credit: {error}")
+        return 0
+
+
+def _proxies(reader: _Reader, network: Table) -> tuple[str, ...]:
+    proxies = reader.texts(network, "network.trusted_proxies")
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            reader.problems.append("network.trusted_proxies: each must be an address or a network (CIDR)")
+    return proxies
+
+
+def _channels(reader: _Reader, given: Any, vendors: tuple[str, ...]) -> tuple[ChannelSettings, ...]:
+    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
+        reader.problems.append("channel: must be written as [[channel]]")
+        return ()
+    channels = tuple(_channel(reader, each, index, vendors) for index, each in enumerate(given))
+    names = [channel.name for channel in channels]
+    reader.problems += [f"channel.name: {name!r} is given twice" for name in set(names) if names.count(name) > 1]
+    return channels
+
+
+def _channel(reader: _Reader, table: Table, index: int, vendors: tuple[str, ...]) -> ChannelSettings:
+    path = f"channel[{index}]"
+    reader.problems += [f"{path}.{key}: there is no such setting" for key in table if key not in CHANNEL_KEYS]
+    name = reader.text(table, f"{path}.name") or ""
+    vendor = reader.text(table, f"{path}.vendor") or ""
+    keys = reader.texts(table, f"{path}.keys")
+    rename = table.get("rename", {})
+    if not name:
+        reader.problems.append(f"{path}.name: is missing")
+    if vendor not in vendors:
+        reader.problems.append(f"{path}.vendor: must be one of {', '.join(vendors)}")
+    if not keys:
+        reader.problems.append(f"{path}.keys: at least one key is needed")
+    if not isinstance(rename, Mapping) or not all(isinstance(each, str) for each in rename.values()):
+        reader.problems.append(f"{path}.rename: must be a table of strings")
+        rename = {}
+    return ChannelSettings(
+        name=name,
+        vendor=vendor,
+        base_url=reader.url(table, f"{path}.base_url"),
+        keys=tuple(reader.secret(key, f"{path}.keys") for key in keys),
+        models=reader.texts(table, f"{path}.models", ("*",)),
+        rename=dict(rename),
+        priority=reader.whole(table, f"{path}.priority", 0, low=-1_000_000),
+        weight=reader.whole(table, f"{path}.weight", 1, low=0),
+    )

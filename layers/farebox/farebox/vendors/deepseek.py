@@ -1,0 +1,5 @@
+"""DeepSeek: OpenAI chat on the wire; reports cache hits under its own name (dialects/openai_usage)."""
+
+from farebox.vendors.vendor import Vendor
+
+DEEPSEEK = Vendor(name="deepseek", base_url="https://api.deepseek.com/v1")

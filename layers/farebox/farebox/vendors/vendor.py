@@ -1,0 +1,23 @@
+"""The record of a vendor: data first, never a class to inherit from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Auth = Callable[[str], tuple[str, str]]
+"""An upstream key → the header that carries it. Keys never stand in a URL."""
+
+
+def bearer(key: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {key}")
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """`base_url` is where a channel points unless it says otherwise. `stream_options`: whether the vendor accepts it."""
+
+    name: str
+    base_url: str
+    auth: Auth = bearer
+    stream_options: bool = True
