@@ -40,6 +40,9 @@ UNZIPPED_LIMIT = 250 * 2**20  # a function with all its layers
 ADAPTER_ALLOWANCE = 15 * 2**20
 
 CONFIG = """\
+[admin]
+token = "ssm:/farebox/admin-token"
+
 [[channel]]
 name = "openai-1"
 vendor = "openai"
@@ -59,8 +62,8 @@ OPERATORS_SECRETS = {
     "ChannelSecretArns": ["/farebox/channels/openai"],
     "ServiceSecretArns": ["/farebox/github", "/farebox/stripe-key", "/farebox/stripe-webhook"],
 }
-# 32 bytes in base64, as docs/deploy.md makes them.
-SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+# 32 bytes in hex, as docs/deploy.md makes them.
+SECRET = bytes(range(32)).hex()
 
 pytestmark = pytest.mark.timeout(600)
 
