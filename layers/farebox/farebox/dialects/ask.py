@@ -64,7 +64,9 @@ def whole(body: Fields, name: str, *, low: int, high: int) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not low <= value <= high:
-        raise refuse(name, zh=f"必须是 {low} 到 {high} 之间的整数", en=f"it must be a whole number from {low} to {high}")
+        raise refuse(
+            name, zh=f"必须是 {low} 到 {high} 之间的整数", en=f"it must be a whole number from {low} to {high}"
+        )
     return value
 
 

@@ -14,7 +14,9 @@ def read(body: Fields) -> Ask:
     model = model_of(body)
     given = body.get("input")
     if not (isinstance(given, str) and given) and not is_text_or_tokens(given):
-        raise refuse("input", zh="必须是非空字符串、字符串数组或 token 数组", en="it must be a string, strings, or tokens")
+        raise refuse(
+            "input", zh="必须是非空字符串、字符串数组或 token 数组", en="it must be a string, strings, or tokens"
+        )
     if body.get("encoding_format") not in (None, "float", "base64"):
         raise refuse("encoding_format", zh="必须是 float 或 base64", en="it must be float or base64")
     whole(body, "dimensions", low=1, high=DIMENSIONS_MAX)

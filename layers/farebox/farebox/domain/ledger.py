@@ -85,11 +85,7 @@ def settle(wallet: Wallet, entry: Entry) -> Wallet:
 
 def violations(wallet: Wallet) -> list[str]:
     """What is wrong with a wallet by itself; empty when all is well."""
-    found = [
-        name
-        for name in ("avail_nano", "held_nano", "spent_nano", "credited_nano")
-        if getattr(wallet, name) < 0
-    ]
+    found = [name for name in ("avail_nano", "held_nano", "spent_nano", "credited_nano") if getattr(wallet, name) < 0]
     if wallet.held_nano != sum(each.amount_nano for each in wallet.holds.values()):
         found.append("held_nano is not the sum of the holds")
     if wallet.avail_nano + wallet.held_nano != wallet.credited_nano - wallet.spent_nano:

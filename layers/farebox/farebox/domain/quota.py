@@ -69,7 +69,9 @@ def class_of(kind: str) -> str:
     return CLASS_OF_KIND.get(kind, "chat")
 
 
-def free_units(*, kind: str, group: str, key_id: str, address_hash: str, day: Day, limits: FreeLimits) -> tuple[Unit, ...]:
+def free_units(
+    *, kind: str, group: str, key_id: str, address_hash: str, day: Day, limits: FreeLimits
+) -> tuple[Unit, ...]:
     """The units that one free request takes."""
     counted_as = class_of(kind)
     of_key = (Limit(counted_as, limits.requests_per_key), Limit(f"group:{group}", limits.group_limit(group)))

@@ -48,7 +48,12 @@ class Receipt:
             "usage": {unit: dict(figure) for unit, figure in self.usage.items()},
             "price_version": self.price_version,
             "arithmetic": [
-                {"unit": line.unit, "count": line.count, "price_nano": line.price_nano_ca, "cost_nano": line.cost_nano_ca}
+                {
+                    "unit": line.unit,
+                    "count": line.count,
+                    "price_nano": line.price_nano_ca,
+                    "cost_nano": line.cost_nano_ca,
+                }
                 for line in self.lines
             ],
             "cost_nano": self.cost_nano,
@@ -75,7 +80,9 @@ def arithmetic_errors(document: Mapping[str, Any]) -> list[str]:
             found.append(f"{line['unit']}: the line's count is not the usage's")
         total += line["cost_nano"]
     if total - document["overrun_nano"] != document["cost_nano"]:
-        found.append(f"the lines add up to {total}, less overrun {document['overrun_nano']}, not {document['cost_nano']}")
+        found.append(
+            f"the lines add up to {total}, less overrun {document['overrun_nano']}, not {document['cost_nano']}"
+        )
     if document["cost_nano"] > document["hold_nano"]:
         found.append("the cost is above the hold")
     return found

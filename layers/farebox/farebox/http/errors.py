@@ -52,9 +52,7 @@ def openai_envelope(error: FareboxError) -> bytes:
     """`{"error": {"message", "type", "param", "code"}}`; the message is Chinese, then English."""
     shape = shape_of(error)
     message = f"{error.zh} {error.en}"
-    return orjson.dumps(
-        {"error": {"message": message, "type": shape.type, "param": error.param, "code": shape.code}}
-    )
+    return orjson.dumps({"error": {"message": message, "type": shape.type, "param": error.param, "code": shape.code}})
 
 
 def headers_of(error: FareboxError) -> list[tuple[bytes, bytes]]:

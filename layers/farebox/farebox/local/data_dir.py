@@ -40,7 +40,9 @@ class DataDir:
 
     def secrets(self) -> Secrets:
         """This machine's pepper and signing key, made on the first run. Without them old keys would be worthless."""
-        kept = self._document("secrets.json", lambda: {"pepper": secrets.token_hex(32), "signing_key": secrets.token_hex(32)})
+        kept = self._document(
+            "secrets.json", lambda: {"pepper": secrets.token_hex(32), "signing_key": secrets.token_hex(32)}
+        )
         return Secrets(bytes.fromhex(kept["pepper"]), bytes.fromhex(kept["signing_key"]))
 
     def admin_token(self) -> str:

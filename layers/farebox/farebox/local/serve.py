@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,7 +62,9 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
         services = build(
             settings,
             data.secrets(),
-            StorePlace(endpoint, environ.get("AWS_REGION", REGION), environ.get("FAREBOX_TABLE_PREFIX", TABLE_PREFIX), True),
+            StorePlace(
+                endpoint, environ.get("AWS_REGION", REGION), environ.get("FAREBOX_TABLE_PREFIX", TABLE_PREFIX), True
+            ),
             environ=environ,
             encodings=encodings_dir(environ),
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
@@ -118,6 +121,18 @@ class _Server(uvicorn.Server):
     """Says when it listens, and where."""
 
     on_ready = staticmethod(lambda url: None)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal drains, the second insists. uvicorn's own way would end the process before our children."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]

@@ -168,7 +168,9 @@ async def _refused(answer: Answer, relayed: Relayed) -> None:
         )
         return
     retry_after = answer.headers.get("retry-after", "")
-    retry_after_s = min(int(retry_after), RETRY_AFTER_S_MAX) if retry_after.isascii() and retry_after.isdigit() else None
+    retry_after_s = (
+        min(int(retry_after), RETRY_AFTER_S_MAX) if retry_after.isascii() and retry_after.isdigit() else None
+    )
     relayed.failure = STATUSES.get(answer.status, UpstreamError)(retry_after_s=retry_after_s)
 
 

@@ -25,7 +25,7 @@ def rate_limit_headers(
 
 
 def duration(milliseconds: int) -> str:
-    """"6h3m12s", as OpenAI writes it."""
+    """ "6h3m12s", as OpenAI writes it."""
     seconds = -(-milliseconds // 1000)
     hours, seconds = divmod(seconds, 3600)
     minutes, seconds = divmod(seconds, 60)

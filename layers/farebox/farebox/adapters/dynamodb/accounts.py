@@ -13,6 +13,7 @@ from farebox.domain.accounts import ACTIVE, REVOKED, Account, KeyChanges, KeyRec
 from farebox.domain.keys import ApiKey, key_id
 from farebox.errors import Conflict, NotFound
 
+
 class DynamoDBAccounts:
     """See ports.Accounts. Every write is conditional and idempotent."""
 
@@ -45,7 +46,9 @@ class DynamoDBAccounts:
         put = {"TableName": self._tables.accounts, "Item": item, "ConditionExpression": "attribute_not_exists(acct)"}
         actions: list[dict[str, Any]] = [{"Put": put}]
         if credit_nano:
-            actions.append({"Put": self._credit_row(key.account, f"crd_first_{key.number}", credit_nano, "first", at_ms)})
+            actions.append(
+                {"Put": self._credit_row(key.account, f"crd_first_{key.number}", credit_nano, "first", at_ms)}
+            )
         try:
             await self._db.call("TransactWriteItems", {"TransactItems": actions})
         except TransactionCanceled:

@@ -57,7 +57,9 @@ class Container:
             token = Path(token_file).read_text("utf-8")
         headers = {"authorization": token.strip()} if token else {}
         try:
-            async with self._session().get(self._url, headers=headers, timeout=aiohttp.ClientTimeout(total=2)) as response:
+            async with self._session().get(
+                self._url, headers=headers, timeout=aiohttp.ClientTimeout(total=2)
+            ) as response:
                 answer = orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             raise StoreUnavailable(retry_after_s=2) from error

@@ -52,9 +52,7 @@ def wallet_update(row: Item, hold_nano: int, tables: Tables) -> dict[str, Any]:
     return {
         "TableName": tables.accounts,
         "Key": {"acct": row["acct"]},
-        "UpdateExpression": (
-            "SET avail = avail + :rest, held = held - :hold, spent = spent + :cost REMOVE holds.#r"
-        ),
+        "UpdateExpression": ("SET avail = avail + :rest, held = held - :hold, spent = spent + :cost REMOVE holds.#r"),
         "ConditionExpression": "holds.#r.a = :hold",
         "ExpressionAttributeNames": {"#r": row["id"]["S"]},
         "ExpressionAttributeValues": {":rest": n(hold_nano - cost_nano), ":hold": n(hold_nano), ":cost": n(cost_nano)},

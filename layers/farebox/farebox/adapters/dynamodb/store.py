@@ -83,7 +83,10 @@ class DynamoDBStore:
         full = [limit.limit for limit in unit.limits if counts.get(limit.field, 0) >= limit.limit]
         limit = min(full, default=unit.limits[0].limit)
         return DailyQuotaExceeded(
-            subject=unit.subject, limit=limit, retry_after_s=max(1, (unit.ends_ms - now_ms) // 1000), reset_at=self._reset_at
+            subject=unit.subject,
+            limit=limit,
+            retry_after_s=max(1, (unit.ends_ms - now_ms) // 1000),
+            reset_at=self._reset_at,
         )
 
     # ── out ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,7 +142,9 @@ class DynamoDBStore:
         backs = [settling.unit_back(unit, self._tables) for unit in units]
         try:
             if backs:
-                await self._db.call("TransactWriteItems", {"TransactItems": [{"Update": each} for each in (update, *backs)]})
+                await self._db.call(
+                    "TransactWriteItems", {"TransactItems": [{"Update": each} for each in (update, *backs)]}
+                )
                 return
         except TransactionCanceled as cancelled:
             if cancelled.failed(0):
