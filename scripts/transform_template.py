@@ -10,10 +10,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Template = dict[str, Any]
 Resource = dict[str, Any]
+
+
+class Part(NamedTuple):
+    """One resource, as a rule sees it."""
+
+    name: str
+    properties: dict[str, Any]
+    resources: dict[str, Resource]
+
 
 # Where the transform wants uploaded code; what it says is not looked at.
 PLACEHOLDER = "s3://bucket/key"
@@ -50,7 +59,7 @@ def violations(template: Template) -> list[str]:
         f"{name}: {wrong}"
         for name, resource in resources.items()
         for rule in RULES.get(resource["Type"], ())
-        for wrong in rule(name, resource.get("Properties", {}), resources)
+        for wrong in rule(Part(name, resource.get("Properties", {}), resources))
     ]
 
 
@@ -91,43 +100,44 @@ def names_everything(role: dict[str, Any]) -> Iterator[str]:
             yield "allows all but what it names"
 
 
-def check_role(name: str, role: dict[str, Any], resources: dict[str, Resource]) -> Iterator[str]:
-    yield from names_everything(role)
-    if role.get("ManagedPolicyArns"):
-        yield f"AWS's managed policies name whole services: {json.dumps(role['ManagedPolicyArns'])}"
+def check_role(part: Part) -> Iterator[str]:
+    yield from names_everything(part.properties)
+    if managed := part.properties.get("ManagedPolicyArns"):
+        yield f"AWS's managed policies name whole services: {json.dumps(managed)}"
 
 
-def check_logs(name: str, function: dict[str, Any], resources: dict[str, Resource]) -> Iterator[str]:
-    group = function.get("LoggingConfig", {}).get("LogGroup", {}).get("Ref")
-    if resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
+def check_logs(part: Part) -> Iterator[str]:
+    group = part.properties.get("LoggingConfig", {}).get("LogGroup", {}).get("Ref")
+    if part.resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
         yield "has no log group of this template, so Lambda would make one that is kept forever"
-    elif "RetentionInDays" not in resources[group]["Properties"]:
+    elif "RetentionInDays" not in part.resources[group]["Properties"]:
         yield f"its log group {group} is kept forever"
 
 
-def check_timeout(name: str, function: dict[str, Any], resources: dict[str, Resource]) -> Iterator[str]:
-    if function.get("Timeout", 3) > MAX_TIMEOUT_S:
+def check_timeout(part: Part) -> Iterator[str]:
+    if part.properties.get("Timeout", 3) > MAX_TIMEOUT_S:
         yield f"Timeout is over {MAX_TIMEOUT_S} s"
 
 
-def check_snapstart(name: str, function: dict[str, Any], resources: dict[str, Resource]) -> Iterator[str]:
+def check_snapstart(part: Part) -> Iterator[str]:
     """Both are refused only when the stack is deployed."""
-    if function.get("SnapStart", {}).get("ApplyOn", "None") == "None":
+    if part.properties.get("SnapStart", {}).get("ApplyOn", "None") == "None":
         return
-    if function.get("EphemeralStorage", {}).get("Size", SNAPSTART_MAX_STORAGE_MB) > SNAPSTART_MAX_STORAGE_MB:
+    if part.properties.get("EphemeralStorage", {}).get("Size", SNAPSTART_MAX_STORAGE_MB) > SNAPSTART_MAX_STORAGE_MB:
         yield f"SnapStart with over {SNAPSTART_MAX_STORAGE_MB} MB of /tmp"
     for kind in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
-        for other, properties in of_type(resources, kind):
-            if properties.get("FunctionName") == {"Ref": name} and "ProvisionedConcurrencyConfig" in properties:
+        for other, properties in of_type(part.resources, kind):
+            if properties.get("FunctionName") == {"Ref": part.name} and "ProvisionedConcurrencyConfig" in properties:
                 yield f"SnapStart with provisioned concurrency ({other})"
 
 
-def check_url(name: str, url: dict[str, Any], resources: dict[str, Resource]) -> Iterator[str]:
-    if url.get("InvokeMode", "BUFFERED") not in INVOKE_MODES:
-        yield f"InvokeMode is {url['InvokeMode']!r}"
+def check_url(part: Part) -> Iterator[str]:
+    mode = part.properties.get("InvokeMode", "BUFFERED")
+    if mode not in INVOKE_MODES:
+        yield f"InvokeMode is {mode!r}"
 
 
-Rule = Callable[[str, dict[str, Any], dict[str, Resource]], Iterator[str]]
+Rule = Callable[[Part], Iterator[str]]
 RULES: dict[str, tuple[Rule, ...]] = {
     "AWS::IAM::Role": (check_role,),
     "AWS::Lambda::Function": (check_logs, check_timeout, check_snapstart),

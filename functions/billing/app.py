@@ -1,7 +1,9 @@
 """The door of balances, usage and receipts: a function URL's events, answered whole."""
 
-from farebox.bootstrap import billing_app_from_environment
 from mangum import Mangum
 
+from farebox.bootstrap import billing_app_from_environment
+
 # lifespan off: Mangum would start and stop the application around every single event.
-handler = Mangum(billing_app_from_environment(), lifespan="off")
+# The ignore: Mangum asks for a coroutine by type, and only awaits it.
+handler = Mangum(billing_app_from_environment(), lifespan="off")  # type: ignore[arg-type]

@@ -7,5 +7,5 @@ from farebox.bootstrap import schedule_job_from_environment
 run = schedule_job_from_environment()
 
 
-def handler(event: dict[str, Any], context: object) -> Any:
+def handler(event: dict[str, Any], _context: object) -> Any:
     return run(event)
