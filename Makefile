@@ -23,7 +23,7 @@ setup: .venv/.run node_modules/.package-lock.json $(ENCODINGS)  ## Sets up .venv
 run: setup  ## Runs the whole service on http://127.0.0.1:8787
 	@exec $(BIN)/farebox serve --demo --port $(PORT) --data-dir $(DATA_DIR)
 
-test: .venv/.dev setup  ## Runs the test suite
+test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite
 	$(BIN)/python -m pytest
 
 check: lint types architecture template test  ## Everything that CI runs
@@ -59,8 +59,9 @@ clean:  ## Removes what make made, but not the data
 	touch $@
 
 .venv-aws/.ready: requirements/aws.txt
-	$(PYTHON) -m venv .venv-aws
-	.venv-aws/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/aws.txt
+	$(PYTHON) -m venv --clear .venv-aws
+	# --no-deps: the lock is complete, and in hash mode pip 23 stumbles over its extras
+	.venv-aws/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/aws.txt
 	touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json

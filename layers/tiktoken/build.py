@@ -117,9 +117,9 @@ def write_whole(path: Path, content: bytes) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(descriptor, 0o444)
-        os.replace(draft, path)
+        Path(draft).replace(path)
     except BaseException:
-        os.unlink(draft)
+        Path(draft).unlink()
         raise
     return path
 

@@ -278,8 +278,7 @@ def test_jobs_run_at_their_times(template: Template) -> None:
         assert "Name" not in properties, "a second stack in the account would collide"
         when = (properties["ScheduleExpression"], properties.get("ScheduleExpressionTimezone"))
         jobs[json.loads(properties["Target"]["Input"])["job"]] = when
-    assert jobs == {"sweep": ("rate(5 minutes)", None), "reset": ("cron(0 0 * * ? *)", {"Ref": "ResetTimezone"})}
-    assert template["Parameters"]["ResetTimezone"]["Default"] == "Asia/Shanghai"
+    assert jobs == {"sweep": ("rate(5 minutes)", None)}
 
 
 def test_a_job_that_fails_is_kept_encrypted(template: Template) -> None:

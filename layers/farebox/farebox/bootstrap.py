@@ -165,6 +165,7 @@ def relay_app(services: Services, address_of: AddressOf | None = None) -> RelayA
         clock=services.clock,
         random=services.random,
         address_of=address_of or peer_address(networks(services.settings.trusted_proxies)),
+        close=services.close,
     )
 
 
@@ -216,10 +217,12 @@ def configured_channels(settings: Settings) -> tuple[Channel, ...]:
     )
 
 
-def settings_of(environ: Mapping[str, str], path: Path | None) -> Settings:
-    """The settings in `path`, or the defaults. Raises SettingsError.
+def settings_of(
+    environ: Mapping[str, str], path: Path | None, needed: frozenset[str] = frozenset(settings_module.Sections)
+) -> Settings:
+    """The settings in `path`, or the defaults, with the secrets of the `needed` sections. Raises SettingsError.
 
-    Without a file the admin token is FAREBOX_ADMIN_TOKEN's value, if that is set.
+    Where no [admin] is written, the admin token is FAREBOX_ADMIN_TOKEN's value, if that is set.
     """
     document: dict[str, Any] = {}
     if path is not None:
@@ -229,7 +232,7 @@ def settings_of(environ: Mapping[str, str], path: Path | None) -> Settings:
             raise settings_module.SettingsError([f"{path.name}: {error}"]) from None
     if "admin" not in document and environ.get("FAREBOX_ADMIN_TOKEN"):
         document["admin"] = {"token": "env:FAREBOX_ADMIN_TOKEN"}
-    return settings_module.read(document, resolver(environ), vendors=tuple(VENDORS))
+    return settings_module.read(document, resolver(environ), vendors=tuple(VENDORS), needed=needed)
 
 
 def clock_of(environ: Mapping[str, str]) -> SystemClock:
@@ -246,6 +249,15 @@ def clock_of(environ: Mapping[str, str]) -> SystemClock:
 # ── On Lambda ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+SECRETS_OF = {
+    "proxy": frozenset({"channel"}),
+    "keys": frozenset({"admin"}),
+    "billing": frozenset[str](),
+    "schedule": frozenset[str](),
+}
+"""Whose secrets each function resolves; its role may read no others."""
+
+
 def _services_on_lambda(service: str) -> Services:
     from farebox.adapters.telemetry import PowertoolsTelemetry
 
@@ -255,7 +267,7 @@ def _services_on_lambda(service: str) -> Services:
     prefix = environ["FAREBOX_SECRETS_PREFIX"]
     region = environ["AWS_REGION"]
     return build(
-        settings_of(environ, config if config.exists() else None),
+        settings_of(environ, config if config.exists() else None, SECRETS_OF[service]),
         Secrets(bytes.fromhex(resolve(f"ssm:{prefix}/pepper")), bytes.fromhex(resolve(f"ssm:{prefix}/signing-key"))),
         StorePlace(
             endpoint=environ.get("AWS_ENDPOINT_URL_DYNAMODB") or f"https://dynamodb.{region}.amazonaws.com",
@@ -286,7 +298,13 @@ def schedule_job_from_environment() -> Callable[[Mapping[str, Any]], dict[str, i
     services = _services_on_lambda("schedule")
     jobs = {"sweep": partial(sweep, services.accounts, services.store, services.clock, services.telemetry)}
 
+    async def work(job: str) -> dict[str, int]:
+        try:
+            return await jobs[job]()
+        finally:
+            await services.close()
+
     def run(event: Mapping[str, Any]) -> dict[str, int]:
-        return asyncio.run(jobs[str(event["job"])]())
+        return asyncio.run(work(str(event["job"])))
 
     return run

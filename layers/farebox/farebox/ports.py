@@ -95,8 +95,11 @@ class Store(Protocol):
     """The hot path's store. Every verb is atomic, idempotent by request id, and decided by conditions in the store."""
 
     async def admit(self, admission: Admission) -> Grant:
-        """Authenticates, limits, counts and holds. Raises InvalidApiKey, ModelNotAllowed, AddressNotAllowed, AccountFrozen,
-        InsufficientBalance, DailyQuotaExceeded, TooManyInFlight, StoreUnavailable."""
+        """Authenticates, limits, counts and holds.
+
+        Raises InvalidApiKey, ModelNotAllowed, AddressNotAllowed, AccountFrozen, InsufficientBalance,
+        DailyQuotaExceeded, TooManyInFlight, StoreUnavailable.
+        """
 
     async def settle(self, settlement: Settlement) -> bool:
         """Writes the ledger row, then the wallet. False if another terminal word had been written before."""

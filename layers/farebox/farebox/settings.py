@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ class Settings:
 
     store_endpoint: str | None = None
     admin_token: str | None = field(default=None, repr=False)
-    free: FreeLimits = FreeLimits()
+    free: FreeLimits = field(default_factory=FreeLimits)
     reset_timezone: str = "Asia/Shanghai"
     signup_credit_nano: int = 1_400_000_000
     trusted_proxies: tuple[str, ...] = ()
@@ -60,9 +61,10 @@ CHANNEL_KEYS = ("name", "vendor", "base_url", "keys", "models", "rename", "prior
 class _Reader:
     """Reads typed values out of tables and collects what is wrong instead of stopping at it."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: Secrets, needed: frozenset[str]) -> None:
         self.problems: list[str] = []
         self._secrets = secrets
+        self._needed = needed
 
     def table(self, parent: Table, name: str, known: tuple[str, ...]) -> Table:
         table = parent.get(name, {})
@@ -80,6 +82,9 @@ class _Reader:
         return value
 
     def secret(self, value: str, path: str) -> str:
+        """The secret's value; "" where this function has no use for it, and so no right to read it."""
+        if re.split(r"[.\[]", path, maxsplit=1)[0] not in self._needed:
+            return ""
         try:
             return self._secrets(value)
         except LookupError as error:
@@ -110,9 +115,14 @@ class _Reader:
         return value.rstrip("/")
 
 
-def read(document: Table, secrets: Secrets, *, vendors: tuple[str, ...]) -> Settings:
-    """Settings from a parsed TOML document. Raises SettingsError with every problem in it."""
-    reader = _Reader(secrets)
+def read(
+    document: Table, secrets: Secrets, *, vendors: tuple[str, ...], needed: frozenset[str] = frozenset(Sections)
+) -> Settings:
+    """Settings from a parsed TOML document. Raises SettingsError with every problem in it.
+
+    `needed`: the sections whose secrets are resolved. A function on Lambda may read only its own.
+    """
+    reader = _Reader(secrets, needed)
     reader.problems += [f"{name}: there is no such section" for name in document if name not in Sections]
     store = reader.table(document, "store", ("endpoint",))
     free = reader.table(
@@ -143,7 +153,7 @@ def _admin_token(reader: _Reader, document: Table) -> str | None:
 def _free_limits(reader: _Reader, free: Table) -> FreeLimits:
     defaults = FreeLimits()
     groups = dict(defaults.groups)
-    given = reader.table(free, "groups", tuple(groups) + ("embedding",))
+    given = reader.table(free, "groups", (*groups, "embedding"))
     for name in given:
         groups[name] = reader.whole(given, f"free.groups.{name}", groups.get(name, 0), low=0)
     return FreeLimits(

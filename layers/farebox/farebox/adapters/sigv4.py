@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _SIGNED = "content-type;host;x-amz-date;x-amz-target"
-_SIGNED_WITH_TOKEN = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target"
+_SIGNED_IN_SESSION = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,16 @@ class Signer:
         signed, token_line = _SIGNED, ""
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-            signed, token_line = _SIGNED_WITH_TOKEN, f"x-amz-security-token:{credentials.token}\n"
+            signed, token_line = _SIGNED_IN_SESSION, f"x-amz-security-token:{credentials.token}\n"
         canonical = (
             f"POST\n/\n\ncontent-type:{self._content_type}\nhost:{host}\nx-amz-date:{stamp}\n{token_line}"
             f"x-amz-target:{target}\n\n{signed}\n{hashlib.sha256(body).hexdigest()}"
         )
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.digest(self._key(credentials.secret_key, stamp[:8]), to_sign.encode(), "sha256").hex()
+        credential = f"{credentials.access_key}/{scope}"
         headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
+            f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={signature}"
         )
         return headers
 

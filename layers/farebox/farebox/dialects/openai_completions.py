@@ -48,7 +48,7 @@ def _prompts(body: Fields) -> int:
     prompt = body.get("prompt")
     if isinstance(prompt, str):
         return 1
-    if not is_text_or_tokens(prompt):
+    if not isinstance(prompt, list) or not is_text_or_tokens(prompt):
         raise refuse("prompt", zh="必须是字符串、字符串数组或 token 数组", en="it must be a string, strings, or tokens")
     return 1 if isinstance(prompt[0], int) else len(prompt)
 

@@ -21,7 +21,9 @@ def parse_ca(text: str, *, signed: bool = False) -> int:
     has passed through a float is no longer the figure that somebody wrote.
     """
     if not isinstance(text, str):
-        raise ValueError(f'an amount must be a decimal string such as "0.0175", not {type(text).__name__}')
+        raise ValueError(  # noqa: TRY004 - one kind of error for everything that is no amount
+            f'an amount must be a decimal string such as "0.0175", not {type(text).__name__}'
+        )
     match = _DECIMAL.fullmatch(text)
     if match is None:
         raise ValueError(

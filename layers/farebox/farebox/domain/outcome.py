@@ -33,7 +33,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`outcome`: the receipt's word. `billed`: whether usage is charged. `unit_back`: whether the day's unit returns."""
+    """`outcome`: the receipt's word. `billed`: is usage charged? `unit_back`: does the day's unit return?"""
 
     outcome: str
     billed: bool

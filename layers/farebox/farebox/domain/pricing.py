@@ -35,7 +35,7 @@ def price_of(unit: str, rates: Mapping[str, int]) -> int:
     """nano-CA for one `unit`; raises Unpriced."""
     if unit in rates:
         return rates[unit]
-    broader = PRICED_AS.get(unit)
+    broader = PRICED_AS.get(unit, "")
     if broader in rates:
         return rates[broader]
     raise Unpriced(unit)

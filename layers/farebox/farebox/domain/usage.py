@@ -21,7 +21,7 @@ class AbsurdUsage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`counts`: unit name of the catalog → how many (>= 0). `sources`: the same names → where each figure comes from."""
+    """`counts`: unit of the catalog → how many (>= 0). `sources`: the same units → where each figure comes from."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)

@@ -15,6 +15,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 BODY_BYTES_MAX = 6 * 1024 * 1024
@@ -54,6 +55,16 @@ async def reply(send: Send, status: int, headers: RawHeaders, body: bytes) -> No
 
 async def reply_error(send: Send, error: FareboxError, headers: RawHeaders) -> None:
     await reply(send, shape_of(error).status, [*headers_of(error), *headers], openai_envelope(error))
+
+
+async def lifespan(receive: Receive, send: Send, on_start: Hook, on_stop: Hook) -> None:
+    """Answers a server's lifespan events."""
+    await receive()
+    await on_start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await on_stop()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 class AsgiCaller:

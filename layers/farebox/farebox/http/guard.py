@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -62,13 +63,12 @@ def error_response(error: FareboxError) -> Response:
 
 
 async def _farebox_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, FareboxError)
-    return error_response(error)
+    return error_response(cast(FareboxError, error))
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    places = [".".join(str(part) for part in each["loc"] if part != "body") for each in error.errors()]
+    problems = cast(RequestValidationError, error).errors()
+    places = [".".join(str(part) for part in each["loc"] if part != "body") for each in problems]
     param = places[0] or None
     return error_response(
         InvalidRequest(
@@ -80,5 +80,5 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return error_response(NotFound() if error.status_code in (404, 405) else InvalidRequest())
+    status = cast(HTTPException, error).status_code
+    return error_response(NotFound() if status in (404, 405) else InvalidRequest())

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from farebox.dialects.ask import refuse
 from farebox.domain import keys, money
 from farebox.domain.accounts import NEVER_MS, Account, KeyChanges, KeyRecord
 from farebox.domain.catalog import Catalog
-from farebox.dialects.ask import refuse
 from farebox.errors import NotFound
 from farebox.http.guard import admin_only, json_response, new_app
 from farebox.ports import Accounts, Clock, Randomness

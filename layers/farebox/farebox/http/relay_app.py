@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,7 +10,19 @@ import orjson
 from farebox.domain import ids
 from farebox.errors import FareboxError, NotFound
 from farebox.http.address import Network, caller_address
-from farebox.http.asgi import AsgiCaller, CallerGone, RawHeaders, Receive, Scope, Send, read_body, reply, reply_error
+from farebox.http.asgi import (
+    AsgiCaller,
+    CallerGone,
+    Hook,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    lifespan,
+    read_body,
+    reply,
+    reply_error,
+)
 from farebox.http.credentials import api_key
 from farebox.http.errors import openai_envelope
 from farebox.http.models import ModelList
@@ -20,23 +32,36 @@ from farebox.relay.relay_request import Call, Relay
 
 MODELS = "/v1/models"
 JSON: RawHeaders = [(b"content-type", b"application/json")]
-Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
 AddressOf = Callable[[Scope], str]
 
 
 class RelayApp:
-    """`address_of` says who calls: the socket's peer here, the request context on Lambda."""
+    """`address_of` says who calls: the socket's peer here, the request context on Lambda. `close` ends connections."""
 
     def __init__(
-        self, relay: Relay, models: ModelList, *, clock: Clock, random: Randomness, address_of: AddressOf
+        self,
+        relay: Relay,
+        models: ModelList,
+        *,
+        clock: Clock,
+        random: Randomness,
+        address_of: AddressOf,
+        close: Hook,
     ) -> None:
         self._relay = relay
         self._models = models
         self._clock = clock
         self._random = random
         self._address_of = address_of
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send, _nothing, self._close)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         request_id = ids.request_id(self._clock.now_ms(), self._random.token)
         own: RawHeaders = [(b"x-request-id", request_id.encode())]
         try:
@@ -84,3 +109,7 @@ def lambda_address(scope: Scope) -> str:
         if name == b"x-amzn-request-context":
             return str(orjson.loads(value)["http"]["sourceIp"])
     raise NotFound  # not a function-URL request
+
+
+async def _nothing() -> None:
+    """Nothing connects at start-up: the first request does."""

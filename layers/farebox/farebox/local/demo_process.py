@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import cast
 
 from farebox.local.child import die_with_parent, node_module, stop
 from farebox.relay.channels import Channel
@@ -39,9 +40,8 @@ class DemoUpstream:
             stderr=asyncio.subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        assert self._process.stdout is not None
         async with asyncio.timeout(READY_S):
-            line = (await self._process.stdout.readline()).decode()
+            line = (await cast(asyncio.StreamReader, self._process.stdout).readline()).decode()
         if not line:
             raise DemoMissing("the demo upstream did not start")
         return Channel(

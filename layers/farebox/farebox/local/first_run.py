@@ -38,13 +38,15 @@ def banner(url: str, services: Services, made: DemoKeys | None) -> str:
         lines.append("  upstream      DEMO: no channel is configured, a built-in demo answers (no real model)")
     if made is not None:
         body = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"你好"}]}'
+        curl = (
+            f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {made.paid}' -H 'Content-Type: application/json'"
+        )
         lines += [
             f"  free key      {made.free}",
             f"  paid key      {made.paid}   ({format_ca(PAID_CREDIT_NANO)} CA)",
             f"  admin token   {services.settings.admin_token}",
             "",
-            f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {made.paid}' "
-            f"-H 'Content-Type: application/json' -d '{body}'",
+            f"{curl} -d '{body}'",
             "",
         ]
     return "\n".join(lines) + "\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from farebox.http.asgi import App, Receive, Scope, Send
+from farebox.http.asgi import App, Hook, Receive, Scope, Send, lifespan
 
 KEYS_PREFIXES = ("/admin/v1/",)
 BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/status")
@@ -20,8 +18,8 @@ class OneOrigin:
         keys: App,
         billing: App,
         *,
-        on_start: Callable[[], Awaitable[None]],
-        on_stop: Callable[[], Awaitable[None]],
+        on_start: Hook,
+        on_stop: Hook,
     ) -> None:
         self._relay = relay
         self._keys = keys
@@ -33,7 +31,7 @@ class OneOrigin:
         if scope["type"] == "http":
             await self._owner(scope["path"])(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await lifespan(receive, send, self._on_start, self._on_stop)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -43,11 +41,3 @@ class OneOrigin:
         if path in BILLING_PATHS or path.startswith(BILLING_PREFIXES):
             return self._billing
         return self._relay
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await self._on_start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._on_stop()
-        await send({"type": "lifespan.shutdown.complete"})

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,12 +59,16 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             demo = DemoUpstream()
             channels = (await demo.start(),)
             stack.push_async_callback(demo.stop)
+        place = StorePlace(
+            endpoint=endpoint,
+            region=environ.get("AWS_REGION", REGION),
+            table_prefix=environ.get("FAREBOX_TABLE_PREFIX", TABLE_PREFIX),
+            local=True,
+        )
         services = build(
             settings,
             data.secrets(),
-            StorePlace(
-                endpoint, environ.get("AWS_REGION", REGION), environ.get("FAREBOX_TABLE_PREFIX", TABLE_PREFIX), True
-            ),
+            place,
             environ=environ,
             encodings=encodings_dir(environ),
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
@@ -90,7 +94,7 @@ async def _listen(options: Options, services: Services, data: DataDir) -> None:
     app = OneOrigin(relay_app(services), keys_app(services), billing_app(services), on_start=start, on_stop=end)
     server = _Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]  # ASGI by shape
+            app,
             host=options.host,
             port=options.port,
             loop="uvloop",
@@ -120,7 +124,7 @@ async def _sweep_for_ever(services: Services) -> None:
 class _Server(uvicorn.Server):
     """Says when it listens, and where."""
 
-    on_ready = staticmethod(lambda url: None)
+    on_ready: Callable[[str], None]
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

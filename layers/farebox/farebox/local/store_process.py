@@ -60,7 +60,7 @@ class EmbeddedStore:
             preexec_fn=die_with_parent,
         )
         async with asyncio.timeout(READY_S):
-            while not await self._accepts():
+            while not await self._accepts():  # noqa: ASYNC110 - another process has no event for us
                 await asyncio.sleep(0.02)
 
     async def _accepts(self) -> bool:

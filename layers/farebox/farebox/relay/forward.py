@@ -81,7 +81,7 @@ async def forward(
             if answer.status != 200:
                 await _refused(answer, relayed)
             elif plan.ask.stream:
-                await _stream(answer, plan, relayed, caller, headers)
+                await _Passage(answer, plan, relayed, caller, headers).run()
             else:
                 await _plain(answer, relayed, headers)
     except UpstreamFailure as failure:
@@ -93,54 +93,63 @@ async def forward(
     return relayed
 
 
-async def _stream(answer: Answer, plan: Plan, relayed: Relayed, caller: Caller, headers: Headers) -> None:
-    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-        raise Cut  # a success without a stream is no answer to a request for one
-    framer = sse.Framer()
-    chunks = answer.chunks()
-    async for chunk in chunks:
-        await _pass_on(framer.feed(chunk), answer, plan, relayed, caller, headers)
-        if relayed.failure is not None:
-            return
-        if relayed.tap.done:
-            await _linger(chunks)
-            return
-    rest = framer.flush().rstrip(b"\r\n")
-    if rest:  # the last event lacks its blank line, without which a client would lose it
-        await _pass_on([rest + b"\n\n"], answer, plan, relayed, caller, headers)
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """One stream on its way through."""
 
+    answer: Answer
+    plan: Plan
+    relayed: Relayed
+    caller: Caller
+    headers: Headers
 
-async def _pass_on(
-    frames: list[bytes], answer: Answer, plan: Plan, relayed: Relayed, caller: Caller, headers: Headers
-) -> None:
-    """Shows each frame to the tap and sends on what the caller should see, in one write per chunk."""
-    tap = relayed.tap
-    strip = plan.ask.strip_usage
-    seen: list[bytes] = []
-    for frame in frames:
-        data = sse.data_of(frame)
-        if not data:
-            if frame.startswith(b":"):
-                seen.append(frame)  # a comment keeps connections alive; an event without data breaks SDKs
-            continue
-        only_usage = tap.see(data)
-        if tap.error_seen:
-            relayed.failure = UpstreamError()
-            break
-        if strip and only_usage:
-            continue
-        seen.append(frame.replace(_USAGE_NULL, b"") if strip else frame)
-        if tap.done:
-            break
-    if not seen:
-        return
-    if not relayed.started:
-        await caller.start(200, await headers(answer.headers))
-        relayed.started = True
-    if tap.done:
-        # Asked before the end is sent: whoever leaves after it has left with a complete answer.
-        relayed.gone = await caller.is_gone()
-    await caller.send(b"".join(seen))
+    async def run(self) -> None:
+        if not self.answer.headers.get("content-type", "").startswith("text/event-stream"):
+            raise Cut  # a success without a stream is no answer to a request for one
+        framer = sse.Framer()
+        chunks = self.answer.chunks()
+        async for chunk in chunks:
+            await self._pass_on(framer.feed(chunk))
+            if self.relayed.failure is not None:
+                return
+            if self.relayed.tap.done:
+                await _linger(chunks)
+                return
+        rest = framer.flush().rstrip(b"\r\n")
+        if rest:  # the last event lacks its blank line, without which a client would lose it
+            await self._pass_on([rest + b"\n\n"])
+
+    async def _pass_on(self, frames: list[bytes]) -> None:
+        """Shows each frame to the tap and sends on what the caller should see, in one write per chunk."""
+        seen = self._seen_by_caller(frames)
+        if not seen:
+            return
+        if not self.relayed.started:
+            await self.caller.start(200, await self.headers(self.answer.headers))
+            self.relayed.started = True
+        if self.relayed.tap.done:
+            # Asked before the end is sent: whoever leaves after it has left with a complete answer.
+            self.relayed.gone = await self.caller.is_gone()
+        await self.caller.send(b"".join(seen))
+
+    def _seen_by_caller(self, frames: list[bytes]) -> list[bytes]:
+        tap, strip = self.relayed.tap, self.plan.ask.strip_usage
+        seen: list[bytes] = []
+        for frame in frames:
+            data = sse.data_of(frame)
+            if not data:
+                if frame.startswith(b":"):
+                    seen.append(frame)  # a comment keeps connections alive; an event without data breaks SDKs
+                continue
+            only_usage = tap.see(data)
+            if tap.error_seen:
+                self.relayed.failure = UpstreamError()
+                break
+            if not (strip and only_usage):
+                seen.append(frame.replace(_USAGE_NULL, b"") if strip else frame)
+            if tap.done:
+                break
+        return seen
 
 
 async def _linger(chunks: AsyncIterator[bytes]) -> None:

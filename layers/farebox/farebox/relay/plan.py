@@ -1,4 +1,4 @@
-"""From a request's bytes to a plan: model, price, channel, bounds. All that is refused without the store is refused here."""
+"""From bytes to a plan: model, price, channel, bounds. What needs no store to be refused is refused here."""
 
 from __future__ import annotations
 

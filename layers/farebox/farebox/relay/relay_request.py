@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from farebox.dialects import sse
@@ -54,7 +54,7 @@ Envelope = Callable[[FareboxError], bytes]
 class Limits:
     """`request_s`: the longest that one request may take. `settle_margin_s`: how much longer its hold lives."""
 
-    free: FreeLimits = FreeLimits()
+    free: FreeLimits = field(default_factory=FreeLimits)
     request_s: int = 890
     settle_margin_s: int = 130
     in_flight_max: int = 500

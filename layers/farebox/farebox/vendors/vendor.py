@@ -15,7 +15,7 @@ def bearer(key: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """`base_url` is where a channel points unless it says otherwise. `stream_options`: whether the vendor accepts it."""
+    """`base_url`: where a channel points unless it says otherwise. `stream_options`: does the vendor accept it?"""
 
     name: str
     base_url: str

@@ -10,6 +10,8 @@ condition says why, without a second read.
 
 from __future__ import annotations
 
+import hmac
+from functools import partial
 from typing import Any
 
 from farebox.adapters.dynamodb.tables import TTL, Tables
@@ -123,30 +125,36 @@ def why_refused(item: Item | None, admission: Admission) -> FareboxError | None:
         return InvalidApiKey()
     account = plain_item({name: item[name] for name in ("st", "avail", "ks")})
     key = account["ks"].get(admission.key.number)
-    if (
-        key is None
-        or key["d"] != admission.digest
-        or key["kind"] != admission.key.kind
-        or key["st"] != ACTIVE
-        or key["x"] <= admission.now_ms
-    ):
+    if not _is_good(key, admission):
         return InvalidApiKey()
-    if account["st"] != ACTIVE:
-        return AccountFrozen()
-    if not address_allowed(admission.address, tuple(key["ips"])):
-        return AddressNotAllowed()
-    if key["models"] and admission.model not in key["models"]:
-        return ModelNotAllowed()
-    if len(item["holds"]["M"]) >= admission.in_flight_max:
-        return TooManyInFlight(limit=admission.in_flight_max)
-    if account["avail"] < admission.hold_nano:
-        return InsufficientBalance(
-            needed_nano=admission.hold_nano,
-            available_nano=account["avail"],
-            needed=money.format_ca(admission.hold_nano),
-            available=money.format_ca(account["avail"]),
-        )
-    return None
+    refusals = (  # in the order in which a caller would want to know
+        (account["st"] != ACTIVE, AccountFrozen),
+        (not address_allowed(admission.address, tuple(key["ips"])), AddressNotAllowed),
+        (bool(key["models"]) and admission.model not in key["models"], ModelNotAllowed),
+        (len(item["holds"]["M"]) >= admission.in_flight_max, partial(TooManyInFlight, limit=admission.in_flight_max)),
+        (account["avail"] < admission.hold_nano, partial(_insufficient, admission.hold_nano, account["avail"])),
+    )
+    return next((error() for refused, error in refusals if refused), None)
+
+
+def _is_good(key: dict[str, Any] | None, admission: Admission) -> bool:
+    """The key is the one that is known, of its kind, neither revoked nor expired."""
+    return (
+        key is not None
+        and hmac.compare_digest(key["d"], admission.digest)
+        and key["kind"] == admission.key.kind
+        and key["st"] == ACTIVE
+        and key["x"] > admission.now_ms
+    )
+
+
+def _insufficient(needed_nano: int, available_nano: int) -> InsufficientBalance:
+    return InsufficientBalance(
+        needed_nano=needed_nano,
+        available_nano=available_nano,
+        needed=money.format_ca(needed_nano),
+        available=money.format_ca(available_nano),
+    )
 
 
 def networks_in(item: Item, admission: Admission) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class Fixed:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    async def current(self, now_ms: int) -> Credentials:
+    async def current(self, now_ms: int) -> Credentials:  # noqa: ARG002 - see CredentialSource
         return self._credentials
 
 
@@ -54,7 +54,7 @@ class Container:
     async def _fetch(self) -> Credentials:
         token = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
         if token_file := self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
-            token = Path(token_file).read_text("utf-8")
+            token = Path(token_file).read_text("utf-8")  # noqa: ASYNC240 - a few bytes, every few hours
         headers = {"authorization": token.strip()} if token else {}
         try:
             async with self._session().get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Attribute = dict[str, Any]
@@ -40,7 +40,7 @@ def plain_item(item: Mapping[str, Attribute]) -> dict[str, Any]:
     return {name: plain(attribute) for name, attribute in item.items()}
 
 
-_PLAIN = {
+_PLAIN: dict[str, Callable[[Any], Any]] = {
     "N": int,
     "S": str,
     "B": base64.b64decode,
