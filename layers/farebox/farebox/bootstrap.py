@@ -35,6 +35,7 @@ from farebox.relay.channels import Channel, Channels
 from farebox.relay.plan import Planner
 from farebox.relay.relay_request import Limits, Relay
 from farebox.relay.settlements import Settlements
+from farebox.service.authenticate import Authenticator
 from farebox.service.sweep import sweep
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
@@ -82,6 +83,7 @@ class Services:
     accounts: Accounts
     signer: Ed25519Signer
     settlements: Settlements
+    authenticator: Authenticator
     telemetry: Telemetry
     relay: Relay
     sessions: tuple[LazySession, ...]
@@ -121,6 +123,7 @@ def build(
     tables = Tables.under(place.table_prefix)
     signer = Ed25519Signer(secrets.signing_seed)
     store = DynamoDBStore(db, tables, signer=signer, reset_at=f"00:00 {settings.reset_timezone}")
+    accounts = DynamoDBAccounts(db, tables)
     tokenizer = TiktokenTokenizer(encodings)
     settlements = Settlements()
     relay = Relay(
@@ -148,9 +151,10 @@ def build(
         db=db,
         tables=tables,
         store=store,
-        accounts=DynamoDBAccounts(db, tables),
+        accounts=accounts,
         signer=signer,
         settlements=settlements,
+        authenticator=Authenticator(accounts, settlements, clock, secrets.pepper),
         telemetry=telemetry,
         relay=relay,
         sessions=(to_store, to_upstream),
@@ -161,7 +165,7 @@ def relay_app(services: Services, address_of: AddressOf | None = None) -> RelayA
     """The relay: functions/proxy."""
     return RelayApp(
         services.relay,
-        ModelList(services.catalog, services.channels),
+        ModelList(services.catalog, services.channels, services.authenticator),
         clock=services.clock,
         random=services.random,
         address_of=address_of or peer_address(networks(services.settings.trusted_proxies)),
@@ -191,11 +195,10 @@ def billing_app(services: Services) -> App:
 
     return new(
         services.accounts,
-        services.settlements,
+        services.authenticator,
         StatusFacts(services.channels.all),
         clock=services.clock,
         random=services.random,
-        pepper=services.secrets.pepper,
         public_keys={services.signer.key_id: services.signer.public_key},
     )
 

@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 import base64
-import hmac
 
 import orjson
 from fastapi import FastAPI, Request, Response
 
 from farebox.domain import money
-from farebox.domain.accounts import ACTIVE, Account, KeyRecord
-from farebox.errors import InvalidApiKey, NotFound
+from farebox.domain.accounts import ACTIVE
 from farebox.http.guard import caller_key, json_response, new_app
 from farebox.http.money_json import number
 from farebox.http.status_page import StatusFacts, status_document, status_html
 from farebox.ports import Accounts, Clock, Randomness
-from farebox.relay.settlements import Settlements
+from farebox.service.authenticate import Authenticator
 
 
 def billing_app(
     accounts: Accounts,
-    settlements: Settlements,
+    authenticator: Authenticator,
     status: StatusFacts,
     *,
     clock: Clock,
     random: Randomness,
-    pepper: bytes,
     public_keys: dict[str, bytes],
 ) -> FastAPI:
     """The application. `public_keys`: signing key id → raw Ed25519 public key, the current one first."""
     app = new_app("Farebox billing", clock, random)
 
-    async def owner(request: Request) -> tuple[Account, KeyRecord]:
-        """The account behind the request's key, as it stands once this process has settled. Raises InvalidApiKey."""
-        key = caller_key(request)
-        await settlements.settled(key.account)
-        try:
-            account = await accounts.get(key.account)
-        except NotFound:
-            raise InvalidApiKey from None
-        record = account.keys.get(key.number)
-        if (
-            record is None
-            or not hmac.compare_digest(record.digest, key.digest(pepper))
-            or record.status != ACTIVE
-            or record.expires_ms <= clock.now_ms()
-        ):
-            raise InvalidApiKey
-        return account, record
-
     @app.post("/v1/query/balance")
     async def balance(request: Request) -> Response:
-        account, record = await owner(request)
+        account, record = await authenticator.owner(caller_key(request))
         return json_response(
             {
                 "id": record.id,
@@ -73,7 +52,7 @@ def billing_app(
 
     @app.get("/v1/receipts/{request_id}")
     async def receipt(request: Request, request_id: str) -> Response:
-        account, _ = await owner(request)
+        account, _ = await authenticator.owner(caller_key(request))
         stored = await accounts.receipt(account.id, request_id)
         document = orjson.loads(stored.document)
         return json_response(
@@ -93,6 +72,7 @@ def billing_app(
     async def status_json() -> Response:
         return json_response(status_document(status))
 
+    @app.get("/")
     @app.get("/status")
     async def status_page() -> Response:
         return Response(status_html(status), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)

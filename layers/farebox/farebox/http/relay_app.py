@@ -80,16 +80,16 @@ class RelayApp:
             call = Call(request_id, endpoint, body, key, self._address_of(scope), openai_envelope)
             await self._relay.handle(call, AsgiCaller(receive, send, own))
         elif method == "GET" and (path == MODELS or path.startswith(MODELS + "/")):
-            await reply(send, 200, [*JSON, *own], self._model_list(scope))
+            await reply(send, 200, [*JSON, *own], await self._model_list(scope))
         elif method in ("GET", "HEAD") and path == "/healthz":
             await reply(send, 200, [*JSON, *own], b'{"status":"ok"}')
         else:
             raise NotFound
 
-    def _model_list(self, scope: Scope) -> bytes:
+    async def _model_list(self, scope: Scope) -> bytes:
         key = api_key(scope["headers"])
         wanted = scope["path"].removeprefix(MODELS).lstrip("/")
-        answer: dict[str, Any] = self._models.one(key, wanted) if wanted else self._models.all(key)
+        answer: dict[str, Any] = await (self._models.one(key, wanted) if wanted else self._models.all(key))
         return orjson.dumps(answer)
 
 

@@ -6,7 +6,7 @@ from farebox.http.asgi import App, Hook, Receive, Scope, Send, lifespan
 
 KEYS_PREFIXES = ("/admin/v1/",)
 BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/status")
-BILLING_PATHS = frozenset({"/readyz"})
+BILLING_PATHS = frozenset({"/", "/readyz"})
 
 
 class OneOrigin:
