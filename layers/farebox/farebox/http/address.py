@@ -41,4 +41,6 @@ def _trusted(address: str, trusted: tuple[Network, ...]) -> bool:
     if not _is_address(address):
         return False
     parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped  # an IPv4 hop, as a dual-stack socket names it
     return any(parsed in network for network in trusted)
