@@ -53,8 +53,11 @@ def total_nano_ca(lines: tuple[Line, ...]) -> int:
 def upper_bound_nano_ca(
     *, input_tokens: int, output_tokens: int, images: int, stream: bool, rates: Mapping[str, int]
 ) -> int:
-    """The most that a token-priced request can cost: the hold. All figures are upper bounds themselves."""
-    cost = input_tokens * price_of("input_token", rates)
+    """The most that a token-priced request can cost: the hold. All figures are upper bounds themselves.
+
+    A vendor decides what it caches, so every input token is held at the dearest of the prices that it could get.
+    """
+    cost = input_tokens * max(price_of(unit, rates) for unit in ("input_token", *PRICED_AS))
     if output_tokens:
         cost += output_tokens * price_of("output_token", rates)
     if images and stream and "image_when_streaming" in rates:
