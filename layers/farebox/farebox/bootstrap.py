@@ -28,12 +28,17 @@ from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
 from farebox.domain.catalog import Catalog
 from farebox.http.address import networks
 from farebox.http.asgi import App
+from farebox.http.lambda_context import lambda_address, lambda_deadline_ms
 from farebox.http.models import ModelList
-from farebox.http.relay_app import AddressOf, RelayApp, lambda_address, peer_address
+from farebox.http.relay_app import AddressOf, DeadlineOf, RelayApp, no_deadline, peer_address
 from farebox.ports import Accounts, Clock, Randomness, Store, Telemetry, Tokenizer
+from farebox.relay.call import Limits
 from farebox.relay.channels import Channel, Channels
+from farebox.relay.conclusion import Conclusion
+from farebox.relay.gate import Gate
 from farebox.relay.plan import Planner
-from farebox.relay.relay_request import Limits, Relay
+from farebox.relay.relay_request import Relay
+from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.service.authenticate import Authenticator
 from farebox.service.sweep import sweep
@@ -105,6 +110,7 @@ def build(
     telemetry: Telemetry,
     channels: tuple[Channel, ...] | None = None,
     clock: Clock | None = None,
+    limits: Limits | None = None,
 ) -> Services:
     """Builds all services; nothing connects yet. `channels` stand in for those of the settings (the demo)."""
     clock = clock or clock_of(environ)
@@ -126,19 +132,31 @@ def build(
     accounts = DynamoDBAccounts(db, tables)
     tokenizer = TiktokenTokenizer(encodings)
     settlements = Settlements()
-    relay = Relay(
+    limits = limits or Limits(free=settings.free)
+    zone = ZoneInfo(settings.reset_timezone)
+    conclusion = Conclusion(store, signer, clock, random, telemetry, limits)
+    gate = Gate(
         planner=Planner(catalog, routes, tokenizer, settings.free.input_tokens_max),
+        store=store,
+        clock=clock,
+        settlements=settlements,
+        conclusion=conclusion,
+        limits=limits,
+        zone=zone,
+        pepper=secrets.pepper,
+    )
+    relay = Relay(
+        gate=gate,
+        conclusion=conclusion,
         channels=routes,
         store=store,
         upstream=AiohttpUpstream(to_upstream),
-        signer=signer,
         clock=clock,
-        random=random,
         telemetry=telemetry,
         settlements=settlements,
-        limits=Limits(free=settings.free),
-        zone=ZoneInfo(settings.reset_timezone),
-        pepper=secrets.pepper,
+        streams=Streams(store),
+        limits=limits,
+        zone=zone,
     )
     return Services(
         settings=settings,
@@ -161,7 +179,9 @@ def build(
     )
 
 
-def relay_app(services: Services, address_of: AddressOf | None = None) -> RelayApp:
+def relay_app(
+    services: Services, address_of: AddressOf | None = None, deadline_of: DeadlineOf = no_deadline
+) -> RelayApp:
     """The relay: functions/proxy."""
     return RelayApp(
         services.relay,
@@ -169,6 +189,8 @@ def relay_app(services: Services, address_of: AddressOf | None = None) -> RelayA
         clock=services.clock,
         random=services.random,
         address_of=address_of or peer_address(networks(services.settings.trusted_proxies)),
+        deadline_of=deadline_of,
+        authenticator=services.authenticator,
         close=services.close,
     )
 
@@ -285,7 +307,7 @@ def _services_on_lambda(service: str) -> Services:
 
 
 def relay_app_from_environment() -> App:
-    return relay_app(_services_on_lambda("proxy"), lambda_address)
+    return relay_app(_services_on_lambda("proxy"), lambda_address, lambda_deadline_ms)
 
 
 def keys_app_from_environment() -> App:

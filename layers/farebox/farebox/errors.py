@@ -13,6 +13,9 @@
     │   └── ModelNotFound
     ├── RequestTooLarge           413
     ├── Conflict                  422  an idempotency key used for something else
+    ├── AlreadyRunning            422  the same request runs at this moment
+    ├── AlreadyCompleted          422  the same request has run; its text was not kept
+    ├── Cancelled                 499  its owner stopped it
     ├── TooMany
     │   ├── DailyQuotaExceeded    429
     │   └── TooManyInFlight       429
@@ -28,15 +31,21 @@ code and two sentences.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class FareboxError(Exception):
-    """The root. `zh` and `en` are the two sentences that a caller reads; `param` names the parameter at fault."""
+    """The root. `zh` and `en` are the two sentences that a caller reads; `param` names the parameter at fault.
+
+    `details` are further members of the error that a caller reads.
+    """
 
     zh = "服务内部错误。"
     en = "Internal error."
 
     def __init__(self, *, zh: str | None = None, en: str | None = None, param: str | None = None) -> None:
         super().__init__(en or self.en)
+        self.details: Mapping[str, object] = {}
         self.zh = zh or self.zh
         self.en = en or self.en
         self.param = param
@@ -146,6 +155,31 @@ class Conflict(FareboxError):
 
     zh = "同一个幂等键已用于另一请求。"
     en = "This idempotency key was already used for another request."
+
+
+class AlreadyRunning(FareboxError):
+    """The same request, under the same idempotency key, runs at this moment."""
+
+    zh = "同一个幂等键的请求正在进行。"
+    en = "A request with this idempotency key is running."
+
+
+class AlreadyCompleted(FareboxError):
+    """The same request has run. `details` say what it used and cost; its answer was not kept."""
+
+    def __init__(self, details: Mapping[str, object]) -> None:
+        super().__init__(
+            zh="该请求已完成，不会重复执行或计费；回答内容未被保存。",
+            en="This request has been completed; it is neither run nor billed again. Its answer was not kept.",
+        )
+        self.details = details
+
+
+class Cancelled(FareboxError):
+    """The request was stopped by its owner."""
+
+    zh = "请求已被取消。"
+    en = "The request was cancelled."
 
 
 class TooMany(FareboxError):

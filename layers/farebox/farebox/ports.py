@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceipt
+from farebox.domain.idempotency import Claim
 from farebox.domain.keys import ApiKey
 from farebox.domain.quota import Unit
 
@@ -50,7 +51,7 @@ class Admission:
 
     `hold_nano` is the most that it can cost (0 on a free key), `units` the daily counters that it takes (none on a
     paid key), `expires_ms` when the hold lapses if nobody settles it. `networks` is the store's own affair: the
-    list that it held `address` against.
+    list that it held `address` against. `claim`: what the caller's idempotency key stands for, if there is one.
     """
 
     request_id: str
@@ -64,6 +65,7 @@ class Admission:
     in_flight_max: int
     address: str
     networks: tuple[str, ...] = ()
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Store(Protocol):
         """Authenticates, limits, counts and holds.
 
         Raises InvalidApiKey, ModelNotAllowed, AddressNotAllowed, AccountFrozen, InsufficientBalance,
-        DailyQuotaExceeded, TooManyInFlight, StoreUnavailable.
+        DailyQuotaExceeded, TooManyInFlight, Conflict, AlreadyRunning, AlreadyCompleted, StoreUnavailable.
         """
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -109,6 +111,12 @@ class Store(Protocol):
 
     async def expire(self, account: str, now_ms: int) -> int:
         """Ends the account's lapsed holds; how many."""
+
+    async def mark_cancelled(self, account: str, request_id: str) -> None:
+        """Marks a running request as cancelled by its owner. Raises NotFound."""
+
+    async def cancelled(self, account: str) -> tuple[str, ...]:
+        """The account's running requests that are marked."""
 
 
 class Accounts(Protocol):

@@ -18,15 +18,14 @@ Fields = Mapping[str, Any]
 class Ask:
     """One request, read. The body itself stays bytes; `changes` are members to splice into it for the upstream.
 
-    `output_tokens_asked` is per choice, None where the caller set no limit; `choices` is how many are generated;
+    `output_limits`: the caller's own limits, parameter → tokens per choice; `choices` is how many are generated;
     `strip_usage` says that usage is our own wish, so the caller must not see it.
     """
 
     model: str
     stream: bool
     count_input: Callable[[Count], int]
-    output_tokens_asked: int | None = None
-    output_param: str | None = None
+    output_limits: Mapping[str, int] = field(default_factory=dict)
     choices: int = 1
     images: int = 0
     strip_usage: bool = False

@@ -37,7 +37,6 @@ def read(body: Fields) -> Ask:
     stream = flag(body, "stream")
     strip_usage, changes = usage_changes(body, stream=stream)
     limits = {name: whole(body, name, low=1, high=TOKENS_MAX) for name in ("max_tokens", "max_completion_tokens")}
-    asked = {limit: name for name, limit in limits.items() if limit is not None}
 
     def count_input(count: Count) -> int:
         return openai_counting.count_chat(body, count)
@@ -46,8 +45,7 @@ def read(body: Fields) -> Ask:
         model=model,
         stream=stream,
         count_input=count_input,
-        output_tokens_asked=max(asked, default=None),
-        output_param=asked[max(asked)] if asked else None,
+        output_limits={name: limit for name, limit in limits.items() if limit is not None},
         choices=whole(body, "n", low=1, high=CHOICES_MAX) or 1,
         images=openai_counting.image_parts(body),
         strip_usage=strip_usage,

@@ -24,4 +24,4 @@ def read(body: Fields) -> Ask:
     def count_input(count: Count) -> int:
         return openai_counting.count_embedding_input(given, count)
 
-    return Ask(model=model, stream=False, count_input=count_input, output_tokens_asked=0)
+    return Ask(model=model, stream=False, count_input=count_input)

@@ -1,16 +1,6 @@
-"""The one outcome table: how a relayed request can end, and what follows from it.
+"""The one outcome table: how a relayed request can end, and what follows from it, for every endpoint and protocol.
 
-| ending            | outcome      | billed                                      | free unit |
-|-------------------|--------------|---------------------------------------------|-----------|
-| complete          | completed    | the upstream's usage, else our count        | kept      |
-| empty             | completed    | nothing: no content came                    | back      |
-| client gone       | client_gone  | drained to its end: the same                | kept      |
-| upstream cut      | upstream_cut | the upstream's usage, else our count so far | kept      |
-| refused           | refused      | nothing                                     | back      |
-| failed            | failed       | nothing                                     | back      |
-| expired           | expired      | nothing; the loss is the house's            | kept      |
-
-"Cut" is a failure after content, "failed" one before it: no content, no cost. `docs/billing.md` says it in prose.
+`docs/billing.md` prints this table; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -18,49 +8,84 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+NOTHING = "nothing"
+REPORTED = "the upstream's usage if it is believable, else our count of what went and came"
+
 
 class Ending(StrEnum):
     """How the conversation with the upstream ended."""
 
     COMPLETE = "complete"
-    EMPTY = "empty"
-    CLIENT_GONE = "client_gone"
-    UPSTREAM_CUT = "upstream_cut"
-    REFUSED = "refused"
-    FAILED = "failed"
-    EXPIRED = "expired"
+    EMPTY = "empty answer"
+    CLIENT_GONE = "client gone"
+    CANCELLED = "cancelled after content"
+    CANCELLED_EARLY = "cancelled before content"
+    UPSTREAM_CUT = "cut or stalled after content"
+    DEADLINE = "deadline near, after content"
+    REFUSED = "refused by the upstream"
+    FAILED = "failed before content"
+    NEVER_SENT = "store unsure, never sent"
+    EXPIRED = "process died"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`outcome`: the receipt's word. `billed`: is usage charged? `unit_back`: does the day's unit return?"""
+    """What follows from an ending.
+
+    `outcome`: the receipt's word. `caller`: what the caller sees. `figure`: what is billed, from which figure.
+    `billed`: is anything charged? `unit_back`: does the day's free unit come back?
+    """
 
     outcome: str
-    billed: bool
+    caller: str
+    figure: str
     unit_back: bool
 
+    @property
+    def billed(self) -> bool:
+        return self.figure != NOTHING
 
-RULES = {
-    Ending.COMPLETE: Rule("completed", billed=True, unit_back=False),
-    Ending.EMPTY: Rule("completed", billed=False, unit_back=True),
-    Ending.CLIENT_GONE: Rule("client_gone", billed=True, unit_back=False),
-    Ending.UPSTREAM_CUT: Rule("upstream_cut", billed=True, unit_back=False),
-    Ending.REFUSED: Rule("refused", billed=False, unit_back=True),
-    Ending.FAILED: Rule("failed", billed=False, unit_back=True),
-    Ending.EXPIRED: Rule("expired", billed=False, unit_back=False),
+
+RULES: dict[Ending, Rule] = {
+    Ending.COMPLETE: Rule("completed", "the whole answer", REPORTED, unit_back=False),
+    Ending.EMPTY: Rule("completed", "the answer as it came, without content", NOTHING, unit_back=True),
+    Ending.CLIENT_GONE: Rule("client_gone", "it had left; the upstream was heard out", REPORTED, unit_back=False),
+    Ending.CANCELLED: Rule("cancelled", "what came, then an error event", REPORTED, unit_back=False),
+    Ending.CANCELLED_EARLY: Rule("cancelled", "an error", NOTHING, unit_back=True),
+    Ending.UPSTREAM_CUT: Rule("upstream_cut", "what came, then an error event", REPORTED, unit_back=False),
+    Ending.DEADLINE: Rule("upstream_cut", "what came, then an error event", REPORTED, unit_back=False),
+    Ending.REFUSED: Rule("refused", "400 with the parameter's name", NOTHING, unit_back=True),
+    Ending.FAILED: Rule("failed", "502, 503 or 504", NOTHING, unit_back=True),
+    Ending.NEVER_SENT: Rule("failed", "503 with Retry-After", NOTHING, unit_back=True),
+    Ending.EXPIRED: Rule("expired", "a broken connection", NOTHING, unit_back=False),
 }
 
 
-def ending_of(*, refused: bool, finished: bool, produced: bool, client_gone: bool) -> Ending:
+def ending_of(
+    *, refused: bool, cancelled: bool, late: bool, finished: bool, produced: bool, client_gone: bool
+) -> Ending:
     """The ending of a relayed answer from what was seen of it.
 
-    `refused`: the upstream said no. `finished`: the answer reached its proper end. `produced`: content came back, or
-    the upstream says that it made some (a model may spend all it was given on thoughts that nobody sees).
+    `refused`: the upstream said no. `cancelled`: its owner stopped it. `late`: our time was up. `finished`: it
+    reached its proper end. `produced`: content came back, or the upstream says that it made some (a model may spend
+    all it was given on thoughts that nobody sees).
     """
     if refused:
         return Ending.REFUSED
+    if cancelled:
+        return Ending.CANCELLED if produced else Ending.CANCELLED_EARLY
     if not finished:
-        return Ending.UPSTREAM_CUT if produced else Ending.FAILED
+        broken = Ending.DEADLINE if late else Ending.UPSTREAM_CUT
+        return broken if produced else Ending.FAILED
     if not produced:
         return Ending.EMPTY
     return Ending.CLIENT_GONE if client_gone else Ending.COMPLETE
+
+
+def markdown() -> str:
+    """The table as docs/billing.md prints it."""
+    head = "| ending | outcome | the caller sees | billed | free unit |\n|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {ending} | `{rule.outcome}` | {rule.caller} | {rule.figure} | {'back' if rule.unit_back else 'kept'} |\n"
+        for ending, rule in RULES.items()
+    )

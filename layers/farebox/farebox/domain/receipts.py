@@ -64,6 +64,30 @@ class Receipt:
         }
 
 
+def without_use(
+    *, request_id: str, at_ms: int, account: str, key_id: str, model: str, hold_nano: int, outcome: str
+) -> Receipt:
+    """The receipt of a request of which nobody knows more than that it held: nothing was used, nothing is owed."""
+    return Receipt(
+        request_id=request_id,
+        at_ms=at_ms,
+        account=account,
+        key_id=key_id,
+        model=model,
+        channel="",
+        endpoint="",
+        stream=False,
+        usage={},
+        price_version="",
+        lines=(),
+        cost_nano=0,
+        hold_nano=hold_nano,
+        overrun_nano=0,
+        outcome=outcome,
+        took_ms=0,
+    )
+
+
 def canonical(document: Mapping[str, Any]) -> bytes:
     """Canonical JSON: keys sorted, no spaces, UTF-8, integers only. The bytes that are signed and stored."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

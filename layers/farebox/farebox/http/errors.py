@@ -31,6 +31,9 @@ SHAPES: dict[type[FareboxError], Shape] = {
     errors.NotFound: Shape(404, "invalid_request_error", "not_found"),
     errors.RequestTooLarge: Shape(413, "invalid_request_error", "request_too_large"),
     errors.Conflict: Shape(422, "invalid_request_error", "idempotency_mismatch"),
+    errors.AlreadyRunning: Shape(422, "invalid_request_error", "already_running"),
+    errors.AlreadyCompleted: Shape(422, "invalid_request_error", "already_completed"),
+    errors.Cancelled: Shape(499, "cancelled", "cancelled"),
     errors.DailyQuotaExceeded: Shape(429, "insufficient_quota", "daily_quota_exceeded"),
     errors.TooManyInFlight: Shape(429, "rate_limit_error", "too_many_in_flight"),
     errors.TooMany: Shape(429, "rate_limit_error", "too_many"),
@@ -52,7 +55,8 @@ def openai_envelope(error: FareboxError) -> bytes:
     """`{"error": {"message", "type", "param", "code"}}`; the message is Chinese, then English."""
     shape = shape_of(error)
     message = f"{error.zh} {error.en}"
-    return orjson.dumps({"error": {"message": message, "type": shape.type, "param": error.param, "code": shape.code}})
+    told = {"message": message, "type": shape.type, "param": error.param, "code": shape.code}
+    return orjson.dumps({"error": {**told, **error.details}})
 
 
 def headers_of(error: FareboxError) -> list[tuple[bytes, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,16 +28,22 @@ from farebox.http.credentials import api_key
 from farebox.http.errors import openai_envelope
 from farebox.http.models import ModelList
 from farebox.ports import Clock, Randomness
+from farebox.relay.call import Call
 from farebox.relay.endpoints import ENDPOINTS
-from farebox.relay.relay_request import Call, Relay
+from farebox.relay.relay_request import Relay
+from farebox.service.authenticate import Authenticator
 
 MODELS = "/v1/models"
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 AddressOf = Callable[[Scope], str]
+DeadlineOf = Callable[[Scope], int | None]
+CANCEL = re.compile(r"/v1/requests/(req_[0-9A-Z]{26})/cancel")
 
 
 class RelayApp:
-    """`address_of` says who calls: the socket's peer here, the request context on Lambda. `close` ends connections."""
+    """`address_of` says who calls: the socket's peer here, the request context on Lambda. `deadline_of` says
+    when this function's time is up. `close` ends connections.
+    """
 
     def __init__(
         self,
@@ -46,6 +53,8 @@ class RelayApp:
         clock: Clock,
         random: Randomness,
         address_of: AddressOf,
+        deadline_of: DeadlineOf,
+        authenticator: Authenticator,
         close: Hook,
     ) -> None:
         self._relay = relay
@@ -53,6 +62,8 @@ class RelayApp:
         self._clock = clock
         self._random = random
         self._address_of = address_of
+        self._deadline_of = deadline_of
+        self._authenticator = authenticator
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,14 +88,31 @@ class RelayApp:
         if endpoint is not None and method == "POST":
             key = api_key(scope["headers"])
             body = await read_body(scope, receive)
-            call = Call(request_id, endpoint, body, key, self._address_of(scope), openai_envelope)
+            call = Call(
+                request_id=request_id,
+                endpoint=endpoint,
+                body=body,
+                key=key,
+                address=self._address_of(scope),
+                envelope=openai_envelope,
+                deadline_ms=self._deadline_of(scope),
+                idempotency_key=_header(scope, b"idempotency-key"),
+            )
             await self._relay.handle(call, AsgiCaller(receive, send, own))
+        elif method == "POST" and (cancel := CANCEL.fullmatch(path)):
+            await reply(send, 200, [*JSON, *own], await self._cancel(scope, cancel[1]))
         elif method == "GET" and (path == MODELS or path.startswith(MODELS + "/")):
             await reply(send, 200, [*JSON, *own], await self._model_list(scope))
         elif method in ("GET", "HEAD") and path == "/healthz":
             await reply(send, 200, [*JSON, *own], b'{"status":"ok"}')
         else:
             raise NotFound
+
+    async def _cancel(self, scope: Scope, request_id: str) -> bytes:
+        """Stops one of the caller's own streams. Raises InvalidApiKey, NotFound."""
+        account, _ = await self._authenticator.owner(api_key(scope["headers"]))
+        await self._relay.streams.cancel(account.id, request_id)
+        return orjson.dumps({"request_id": request_id, "status": "cancelling"})
 
     async def _model_list(self, scope: Scope) -> bytes:
         key = api_key(scope["headers"])
@@ -103,12 +131,13 @@ def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
     return address_of
 
 
-def lambda_address(scope: Scope) -> str:
-    """Who calls, on Lambda: the adapter overwrites this header, so that no client can send it."""
-    for name, value in scope["headers"]:
-        if name == b"x-amzn-request-context":
-            return str(orjson.loads(value)["http"]["sourceIp"])
-    raise NotFound  # not a function-URL request
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+
+
+def no_deadline(_: Scope) -> int | None:
+    """Nothing ends this process on a clock."""
+    return None
 
 
 async def _nothing() -> None:

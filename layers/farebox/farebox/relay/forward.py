@@ -23,6 +23,7 @@ from farebox.errors import (
 from farebox.ports import Answer, Caller, Upstream
 from farebox.relay.channels import Channel
 from farebox.relay.plan import Plan
+from farebox.relay.running import Running
 from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable, UpstreamFailure
 
 PLAIN_BYTES_MAX = 64 * 1024 * 1024
@@ -52,16 +53,27 @@ CALLERS_FAULT = frozenset({400, 413, 422})
 
 @dataclass(slots=True)
 class Relayed:
-    """What came of it. `failure` is for the caller, who has had a status if `started`, and had left if `gone`."""
+    """What came of it. `failure` is for the caller, who has had a status if `started`, and had left if `gone`.
+
+    `late`: our own time was up. `delivered`: the end of the stream has been sent. `running`: where it can be cancelled.
+    """
 
     tap: OpenAITap
     finished: bool = False
     refused: bool = False
     started: bool = False
     gone: bool = False
+    late: bool = False
+    delivered: bool = False
+    running: Running | None = None
     failure: FareboxError | None = None
     body: bytes = b""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    @property
+    def cancelled(self) -> bool:
+        """Its owner stopped it before its end was sent."""
+        return self.running is not None and self.running.cancelled and not self.delivered
 
 
 Headers = Callable[[Mapping[str, str]], Awaitable[list[tuple[bytes, bytes]]]]
@@ -122,14 +134,15 @@ class _Passage:
     async def _pass_on(self, frames: list[bytes]) -> None:
         """Shows each frame to the tap and sends on what the caller should see, in one write per chunk."""
         seen = self._seen_by_caller(frames)
-        if not seen:
-            return
+        if not seen or self.relayed.cancelled:
+            return  # a cancelled stream that is still heard out is heard out for its usage alone
         if not self.relayed.started:
             await self.caller.start(200, await self.headers(self.answer.headers))
             self.relayed.started = True
         if self.relayed.tap.done:
             # Asked before the end is sent: whoever leaves after it has left with a complete answer.
             self.relayed.gone = await self.caller.is_gone()
+        self.relayed.delivered = self.relayed.tap.done
         await self.caller.send(b"".join(seen))
 
     def _seen_by_caller(self, frames: list[bytes]) -> list[bytes]:

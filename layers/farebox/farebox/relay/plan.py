@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
 from farebox.dialects import json_splice
 from farebox.dialects.ask import Ask, refuse, unpriced
 from farebox.domain.catalog import Catalog, Model, Price
-from farebox.domain.pricing import upper_bound_nano_ca
+from farebox.domain.pricing import price_of, upper_bound_nano_ca
 from farebox.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, PromptTooLong
 from farebox.ports import Tokenizer
 from farebox.relay.channels import Channel, Channels
@@ -19,6 +19,8 @@ from farebox.relay.endpoints import Endpoint
 
 THREAD_BYTES_MIN = 64 * 1024
 """A longer body is counted in a thread: tiktoken lets the loop go on meanwhile."""
+OUTPUT_TOKENS_MIN = 16
+"""A wallet that affords fewer is short: an answer of a word or two helps nobody."""
 INPUT_SLACK_TOKENS = 64
 """What a vendor may add to a prompt of its own accord (reply priming, hidden system text)."""
 
@@ -41,6 +43,30 @@ class Plan:
     output_tokens_max: int
     hold_nano: int
     free: bool
+
+    def affordable_output_tokens(self, available_nano: int) -> int | None:
+        """The output limit per choice that `available_nano` covers, or None where it does not cover a useful one."""
+        rates = self.price.rates
+        if not self.output_tokens_max:
+            return None
+        fixed_nano = self.hold_nano - self.output_tokens_max * price_of("output_token", rates)
+        each_nano = self.ask.choices * price_of("output_token", rates)
+        tokens = (available_nano - fixed_nano) // each_nano
+        return tokens if tokens >= OUTPUT_TOKENS_MIN else None
+
+    def lowered_to(self, tokens: int) -> Plan:
+        """The same plan with at most `tokens` of output per choice: in the body, in the bound, in the hold."""
+        output_tokens_max = tokens * self.ask.choices
+        saved = (self.output_tokens_max - output_tokens_max) * price_of("output_token", self.price.rates)
+        vendor = self.channel.vendor
+        default = vendor.reasoning_limit_param if self.model.reasoning else "max_tokens"
+        limits = {name: b"%d" % min(tokens, asked) for name, asked in self.ask.output_limits.items()}
+        return replace(
+            self,
+            body=json_splice.splice(self.body, limits or {default: b"%d" % tokens}),
+            output_tokens_max=output_tokens_max,
+            hold_nano=self.hold_nano - saved,
+        )
 
 
 class Planner:
@@ -122,14 +148,14 @@ def read(endpoint: Endpoint, body: bytes) -> Ask:
 
 def _output_tokens_max(ask: Ask, model: Model) -> int:
     """The bound over all choices; raises InvalidRequest for more than the model could ever give."""
-    asked = ask.output_tokens_asked
-    if asked is not None and ask.output_param and asked > model.context_tokens:
-        raise refuse(
-            ask.output_param,
-            zh=f"超过该模型的上下文长度 {model.context_tokens}",
-            en=f"it exceeds the model's context of {model.context_tokens} tokens",
-        )
-    return (model.output_tokens_max if asked is None else asked) * ask.choices
+    for name, asked in ask.output_limits.items():
+        if asked > model.context_tokens:
+            raise refuse(
+                name,
+                zh=f"超过该模型的上下文长度 {model.context_tokens}",
+                en=f"it exceeds the model's context of {model.context_tokens} tokens",
+            )
+    return max(ask.output_limits.values(), default=model.output_tokens_max) * ask.choices
 
 
 def _with_margin(input_tokens: int, margin_percent: int) -> int:

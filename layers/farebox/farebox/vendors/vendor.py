@@ -15,9 +15,15 @@ def bearer(key: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """`base_url`: where a channel points unless it says otherwise. `stream_options`: does the vendor accept it?"""
+    """`base_url`: where a channel points unless it says otherwise. `stream_options`: does the vendor accept it?
+
+    `cancel_stops_billing`: whether leaving a stream ends what the vendor charges. `reasoning_limit_param`: how a
+    reasoning model's output limit is called.
+    """
 
     name: str
     base_url: str
     auth: Auth = bearer
     stream_options: bool = True
+    cancel_stops_billing: bool = True
+    reasoning_limit_param: str = "max_tokens"

@@ -9,30 +9,21 @@ from farebox.adapters.dynamodb.settlement import ledger_row
 from farebox.adapters.dynamodb.values import Item
 from farebox.domain.keys import key_id
 from farebox.domain.outcome import RULES, Ending
-from farebox.domain.receipts import Receipt, canonical
+from farebox.domain.receipts import canonical, without_use
 from farebox.ports import Settlement, Signer
 
 
 def expired_row(account: str, request_id: str, hold: Item, now_ms: int, signer: Signer) -> Item:
     """The ledger row that ends a lapsed hold."""
     hold_nano, number = int(hold["a"]["N"]), hold["k"]["S"]
-    receipt = Receipt(
+    receipt = without_use(
         request_id=request_id,
         at_ms=now_ms,
         account=account,
         key_id=key_id(account, number),
         model=hold["m"]["S"],
-        channel="",
-        endpoint="",
-        stream=False,
-        usage={},
-        price_version="",
-        lines=(),
-        cost_nano=0,
         hold_nano=hold_nano,
-        overrun_nano=0,
         outcome=RULES[Ending.EXPIRED].outcome,
-        took_ms=0,
     )
     document = canonical(receipt.document())
     return ledger_row(

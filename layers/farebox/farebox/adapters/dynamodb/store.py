@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+import orjson
+
 from farebox.adapters.dynamodb import admission as admitting
+from farebox.adapters.dynamodb import claim as claiming
 from farebox.adapters.dynamodb import settlement as settling
 from farebox.adapters.dynamodb.client import DynamoDB
 from farebox.adapters.dynamodb.errors import ConditionFailed, TransactionCanceled
 from farebox.adapters.dynamodb.expiry import expired_row
 from farebox.adapters.dynamodb.key_networks import KeyNetworks
 from farebox.adapters.dynamodb.tables import TTL, Tables
-from farebox.adapters.dynamodb.values import Item, plain_item, s
+from farebox.adapters.dynamodb.values import Item, plain, plain_item, s
+from farebox.domain.idempotency import Claim
 from farebox.domain.quota import Unit
-from farebox.errors import DailyQuotaExceeded, StoreUnavailable
+from farebox.errors import AlreadyCompleted, AlreadyRunning, Conflict, DailyQuotaExceeded, NotFound, StoreUnavailable
 from farebox.ports import Admission, Grant, Settlement, Signer
 
 RACES_MAX = 3
@@ -37,11 +41,17 @@ class DynamoDBStore:
     async def admit(self, admission: Admission) -> Grant:
         admission = replace(admission, networks=self._networks.expected(admission))
         for _ in range(RACES_MAX):
-            grant = await (self._admit_free(admission) if admission.units else self._admit_paid(admission))
+            grant = await self._try_to_admit(admission)
             if grant is not None:
                 return grant
             admission = replace(admission, networks=self._networks.of(admission))
         raise StoreUnavailable(retry_after_s=1)
+
+    async def _try_to_admit(self, admission: Admission) -> Grant | None:
+        """None where it is worth looking again."""
+        if admission.units or admission.claim is not None:
+            return await self._admit_in_transaction(admission)
+        return await self._admit_paid(admission)
 
     async def _admit_paid(self, admission: Admission) -> Grant | None:
         update = {**admitting.account_update(admission, self._tables), "ReturnValues": "ALL_NEW"}
@@ -51,21 +61,43 @@ class DynamoDBStore:
             return self._resolve(admission, failed.item)
         return admitting.grant_of(admission, answer["Attributes"])
 
-    async def _admit_free(self, admission: Admission) -> Grant | None:
-        updates = [
-            admitting.account_update(admission, self._tables),
-            *(admitting.unit_update(unit, admission, self._tables) for unit in admission.units),
+    async def _admit_in_transaction(self, admission: Admission) -> Grant | None:
+        """The account first, then the units, then the claim: the order of the cancellation reasons."""
+        actions = [
+            {"Update": admitting.account_update(admission, self._tables)},
+            *({"Update": admitting.unit_update(unit, admission, self._tables)} for unit in admission.units),
         ]
+        if admission.claim is not None:
+            actions.append({"Put": claiming.put_claim(admission.claim, admission.now_ms, self._tables)})
         try:
-            await self._db.call("TransactWriteItems", {"TransactItems": [{"Update": update} for update in updates]})
+            await self._db.call("TransactWriteItems", {"TransactItems": actions})
         except TransactionCanceled as cancelled:
             if cancelled.failed(0):
                 return self._resolve(admission, cancelled.reasons[0].item)
             for index, unit in enumerate(admission.units, start=1):
                 if cancelled.failed(index):
                     raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
+            if admission.claim is not None and cancelled.failed(len(actions) - 1):
+                return await self._admit_instead(admission, admission.claim, cancelled.reasons[-1].item)
             return None
         return admitting.grant_of(admission, None)
+
+    async def _admit_instead(self, admission: Admission, claim: Claim, item: Item | None) -> Grant | None:
+        """Another request holds the claim. If that one brought nothing, this one may take its place."""
+        if item is None:
+            return None  # it has just gone
+        other = plain_item(item)
+        if other["body"] != claim.body_digest:
+            raise Conflict
+        if claim.replaces == other["rid"]:
+            return None
+        row = await self._ledger_row(admission.key.account, other["rid"])
+        if row is None:
+            raise AlreadyRunning
+        document = orjson.loads(plain(row["receipt"]))
+        if document["cost_nano"] or document["outcome"] not in claiming.BROUGHT_NOTHING:
+            raise AlreadyCompleted(claiming.told(document))
+        return await self._admit_in_transaction(replace(admission, claim=replace(claim, replaces=other["rid"])))
 
     def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
         """A failed condition on the account: our own lost acknowledgement, a refusal, or a race that has passed."""
@@ -118,6 +150,25 @@ class DynamoDBStore:
             await self._apply_found(await self._write_row(row))
         return len(lapsed)
 
+    async def mark_cancelled(self, account: str, request_id: str) -> None:
+        mark = {
+            "TableName": self._tables.accounts,
+            "Key": {"acct": s(account)},
+            "UpdateExpression": "SET holds.#r.c = :yes",
+            "ConditionExpression": "attribute_exists(holds.#r)",
+            "ExpressionAttributeNames": {"#r": request_id},
+            "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+        }
+        try:
+            await self._db.call("UpdateItem", mark)
+        except ConditionFailed:
+            raise NotFound from None
+
+    async def cancelled(self, account: str) -> tuple[str, ...]:
+        item = await self._account(account)
+        holds = item["holds"]["M"] if item else {}
+        return tuple(request_id for request_id, hold in holds.items() if "c" in hold["M"])
+
     async def _write_row(self, row: Item) -> Item:
         """Step 1. The row that stands: this one, or the one that was there before."""
         try:
@@ -152,6 +203,11 @@ class DynamoDBStore:
             # A counter is gone or at nought: nothing can go back to it, and the hold must end all the same.
         with suppress(ConditionFailed):
             await self._db.call("UpdateItem", update)
+
+    async def _ledger_row(self, account: str, row_id: str) -> Item | None:
+        key = {"acct": s(account), "id": s(row_id)}
+        request = {"TableName": self._tables.ledger, "Key": key, "ConsistentRead": True}
+        return (await self._db.call("GetItem", request)).get("Item")
 
     async def _account(self, account: str) -> Item | None:
         request = {"TableName": self._tables.accounts, "Key": {"acct": s(account)}, "ConsistentRead": True}

@@ -1,0 +1,120 @@
+"""The way out: bill, receipt, settlement. Every request that the store let in ends here, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from farebox.domain import receipts
+from farebox.domain.outcome import RULES, Ending
+from farebox.domain.quota import Unit
+from farebox.domain.receipts import Receipt
+from farebox.errors import StoreUnavailable
+from farebox.ports import Admission, Clock, Randomness, Settlement, Signer, Store, Telemetry
+from farebox.relay.bill import Bill, receipt
+from farebox.relay.call import Admitted, Limits
+
+PAUSE_MS_MIN, PAUSE_MS_MAX = 100, 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Writes the terminal word on a request."""
+
+    store: Store
+    signer: Signer
+    clock: Clock
+    random: Randomness
+    telemetry: Telemetry
+    limits: Limits
+
+    async def settle(self, admitted: Admitted, ending: Ending, billed: Bill) -> None:
+        """Settles, and ends what lapsed of the account on the way."""
+        now_ms = self.clock.now_ms()
+        written = receipt(
+            admitted.plan,
+            billed,
+            ending,
+            request_id=admitted.call.request_id,
+            account=admitted.grant.account,
+            key_id=admitted.grant.key_id,
+            at_ms=now_ms,
+            took_ms=now_ms - admitted.started_ms,
+        )
+        units_back = admitted.units if RULES[ending].unit_back else ()
+        await self._insist(self._settlement(written, admitted.call.key.number, units_back))
+        if admitted.grant.expired:
+            await self._expire(admitted.grant.account, now_ms)
+        self.telemetry.relayed(_facts(written, admitted.call.key.kind))
+
+    async def never_sent(self, admission: Admission) -> None:
+        """Ends a request of which nobody knows whether the store let it in: nothing was sent, nothing is owed."""
+        written = receipts.without_use(
+            request_id=admission.request_id,
+            at_ms=self.clock.now_ms(),
+            account=admission.key.account,
+            key_id=admission.key.id,
+            model=admission.model,
+            hold_nano=admission.hold_nano,
+            outcome=RULES[Ending.NEVER_SENT].outcome,
+        )
+        await self._insist(self._settlement(written, admission.key.number, admission.units))
+
+    def _settlement(self, written: Receipt, key_number: str, units_back: tuple[Unit, ...]) -> Settlement:
+        document = receipts.canonical(written.document())
+        return Settlement(
+            request_id=written.request_id,
+            account=written.account,
+            key_number=key_number,
+            hold_nano=written.hold_nano,
+            cost_nano=written.cost_nano,
+            units_back=units_back,
+            receipt=document,
+            signature=self.signer.sign(document),
+            signer_key_id=self.signer.key_id,
+            at_ms=written.at_ms,
+        )
+
+    async def _insist(self, settlement: Settlement) -> None:
+        """Settles for as long as it is worth it. What a store that stays away never hears of, the sweep ends."""
+        loop = asyncio.get_running_loop()
+        give_up_at, pause_ms = loop.time() + self.limits.settle_s, PAUSE_MS_MIN
+        while not await self._try(settlement):
+            if loop.time() >= give_up_at:
+                self.telemetry.trouble("settle_failed", {"request_id": settlement.request_id})
+                return
+            await asyncio.sleep(self.random.below(pause_ms) / 1000)
+            pause_ms = min(pause_ms * 2, PAUSE_MS_MAX)
+
+    async def _try(self, settlement: Settlement) -> bool:
+        """Whether the terminal word stands, ours or another's."""
+        try:
+            ours = await self.store.settle(settlement)
+        except StoreUnavailable:
+            return False
+        if not ours:
+            # The sweep was faster: this process had been away for longer than its holds live.
+            self.telemetry.trouble("settled_by_another", {"request_id": settlement.request_id})
+        return True
+
+    async def _expire(self, account: str, now_ms: int) -> None:
+        try:
+            await self.store.expire(account, now_ms)
+        except StoreUnavailable:
+            self.telemetry.trouble("expire_failed", {})
+
+
+def _facts(written: Receipt, kind: str) -> dict[str, str | int]:
+    """The log line of a request: names and numbers only."""
+    return {
+        "request_id": written.request_id,
+        "key_id": written.key_id,
+        "model": written.model,
+        "channel": written.channel,
+        "endpoint": written.endpoint,
+        "outcome": written.outcome,
+        "cost_nano": written.cost_nano,
+        "overrun_nano": written.overrun_nano,
+        "took_ms": written.took_ms,
+        "kind": kind,
+    }
