@@ -79,7 +79,7 @@ build-KeysFunction build-BillingFunction build-ScheduleFunction:
 	$(call compile,/var/task)
 
 # What only `farebox serve` needs stays at home; so does anything that could answer with invented text.
-NOT_SHIPPED := --exclude __pycache__ --exclude farebox/cli.py --exclude farebox/demo --exclude farebox/local
+NOT_SHIPPED := --exclude __pycache__ --exclude farebox/cli.py --exclude farebox/commands --exclude farebox/local
 
 build-FareboxLayer:
 	mkdir -p "$(ARTIFACTS_DIR)/python"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import Tables
 from farebox.adapters.http_session import LazySession, store_session
 from farebox.adapters.secrets import resolver
-from farebox.adapters.signer_ed25519 import Ed25519Signer
+from farebox.adapters.signer_ed25519 import Ed25519Signer, public_keys
 from farebox.adapters.system import SystemClock, SystemRandomness, offset_from_file
 from farebox.adapters.tokenizer_tiktoken import TiktokenTokenizer
 from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
@@ -203,6 +203,7 @@ def keys_app(services: Services) -> App:
         services.accounts,
         services.catalog,
         services.settlements,
+        jobs(services),
         clock=services.clock,
         random=services.random,
         pepper=services.secrets.pepper,
@@ -221,8 +222,13 @@ def billing_app(services: Services) -> App:
         StatusFacts(services.channels.all),
         clock=services.clock,
         random=services.random,
-        public_keys={services.signer.key_id: services.signer.public_key},
+        public_keys=public_keys(services.signer.public_key, services.settings.previous_receipt_keys),
     )
+
+
+def jobs(services: Services) -> Mapping[str, Callable[[], Coroutine[Any, Any, dict[str, int]]]]:
+    """What the schedule runs, by name."""
+    return {"sweep": partial(sweep, services.accounts, services.store, services.clock, services.telemetry)}
 
 
 def configured_channels(settings: Settings) -> tuple[Channel, ...]:
@@ -321,11 +327,10 @@ def billing_app_from_environment() -> App:
 def schedule_job_from_environment() -> Callable[[Mapping[str, Any]], dict[str, int]]:
     """A function from the schedule's event to the job's counts."""
     services = _services_on_lambda("schedule")
-    jobs = {"sweep": partial(sweep, services.accounts, services.store, services.clock, services.telemetry)}
 
     async def work(job: str) -> dict[str, int]:
         try:
-            return await jobs[job]()
+            return await jobs(services)[job]()
         finally:
             await services.close()
 

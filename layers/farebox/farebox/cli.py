@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from farebox import __version__
+from farebox.commands.admin import accounts, audit, keys, sweep
+from farebox.commands.receipts import receipts
 
 DEFAULT_CONFIG = "farebox.toml"
 
@@ -52,3 +54,7 @@ def config_path(given: Path | None) -> Path | None:
         return Path(named)
     here = Path(DEFAULT_CONFIG)
     return here if here.exists() else None
+
+
+for verb in (keys, accounts, sweep, audit, receipts):
+    main.add_command(verb)

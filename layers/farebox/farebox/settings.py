@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from farebox.domain import money
 from farebox.domain.quota import FreeLimits
 
 ADMIN_TOKEN_CHARS_MIN = 16
+PUBLIC_KEY_BYTES = 32
 Secrets = Callable[[str], str]
 """Resolves "env:NAME" and "ssm:/path" to their values; anything else is itself. Raises LookupError."""
 
@@ -42,7 +44,10 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`admin_token` is None where the admin API is off. `signup_credit_nano` is nano-CA."""
+    """`admin_token` is None where the admin API is off. `signup_credit_nano` is nano-CA.
+
+    `previous_receipt_keys`: public keys (raw Ed25519) that signed receipts before the present one.
+    """
 
     store_endpoint: str | None = None
     admin_token: str | None = field(default=None, repr=False)
@@ -50,11 +55,12 @@ class Settings:
     reset_timezone: str = "Asia/Shanghai"
     signup_credit_nano: int = 1_400_000_000
     trusted_proxies: tuple[str, ...] = ()
+    previous_receipt_keys: tuple[bytes, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
 
 
 Table = Mapping[str, Any]
-Sections = ("store", "admin", "free", "signup", "network", "github", "stripe", "channel")
+Sections = ("store", "admin", "free", "signup", "network", "receipts", "github", "stripe", "channel")
 CHANNEL_KEYS = ("name", "vendor", "base_url", "keys", "models", "rename", "priority", "weight")
 
 
@@ -137,6 +143,7 @@ def read(
         reset_timezone=_timezone(reader, free),
         signup_credit_nano=_credit(reader, reader.table(document, "signup", ("credit",))),
         trusted_proxies=_proxies(reader, reader.table(document, "network", ("trusted_proxies",))),
+        previous_receipt_keys=_previous_keys(reader, reader.table(document, "receipts", ("previous_keys",))),
         channels=_channels(reader, document.get("channel", []), vendors),
     )
     if reader.problems:
@@ -190,6 +197,18 @@ def _proxies(reader: _Reader, network: Table) -> tuple[str, ...]:
         except ValueError:
             reader.problems.append("network.trusted_proxies: each must be an address or a network (CIDR)")
     return proxies
+
+
+def _previous_keys(reader: _Reader, receipts: Table) -> tuple[bytes, ...]:
+    found: list[bytes] = []
+    for text in reader.texts(receipts, "receipts.previous_keys"):
+        try:
+            found.append(base64.b64decode(text, validate=True))
+        except ValueError:
+            found.append(b"")
+    if any(len(key) != PUBLIC_KEY_BYTES for key in found):
+        reader.problems.append("receipts.previous_keys: each must be an Ed25519 public key of 32 bytes in base64")
+    return tuple(found)
 
 
 def _channels(reader: _Reader, given: Any, vendors: tuple[str, ...]) -> tuple[ChannelSettings, ...]:

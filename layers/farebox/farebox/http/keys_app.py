@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,8 +18,10 @@ from farebox.errors import NotFound
 from farebox.http.guard import admin_only, json_response, new_app
 from farebox.ports import Accounts, Clock, Randomness
 from farebox.relay.settlements import Settlements
+from farebox.service.audit import audit
 
 NAME_CHARS_MAX = 100
+Jobs = Mapping[str, Callable[[], Awaitable[dict[str, int]]]]
 LIST_MAX = 100
 
 
@@ -63,6 +66,7 @@ def keys_app(
     accounts: Accounts,
     catalog: Catalog,
     settlements: Settlements,
+    jobs: Jobs,
     *,
     clock: Clock,
     random: Randomness,
@@ -129,6 +133,18 @@ def keys_app(
         account, number = _parts(key_id)
         await accounts.revoke(account, number)
         return json_response(key_view(await accounts.key(account, number)))
+
+    @app.post("/admin/v1/schedule/{job}", dependencies=admin)
+    async def run_job(job: str) -> Response:
+        if job not in jobs:
+            raise NotFound
+        await settlements.settled()
+        return json_response(await jobs[job]())
+
+    @app.get("/admin/v1/audit", dependencies=admin)
+    async def run_audit() -> Response:
+        await settlements.settled()
+        return json_response((await audit(accounts, clock)).document())
 
     @app.get("/admin/v1/accounts/{account}", dependencies=admin)
     async def show_account(account: str) -> Response:
