@@ -130,7 +130,7 @@ def test_only_its_function_assumes_a_role_and_only_the_scheduler_the_others(temp
         for name, role in of_type(template, "AWS::IAM::Role").items()
     }
     own = {f"{name.capitalize()}Role": "lambda.amazonaws.com" for name in FUNCTIONS}
-    scheduler = {f"ScheduleFunction{job}Role": ["scheduler.amazonaws.com"] for job in ("Sweep", "Reset")}
+    scheduler = {"ScheduleFunctionSweepRole": ["scheduler.amazonaws.com"]}
     assert principals == own | scheduler
 
 
