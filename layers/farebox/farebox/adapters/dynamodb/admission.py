@@ -18,7 +18,7 @@ from farebox.adapters.dynamodb.tables import TTL, Tables
 from farebox.adapters.dynamodb.values import Attribute, Item, b, m, n, plain_item, s, strings
 from farebox.domain import money
 from farebox.domain.accounts import ACTIVE
-from farebox.domain.quota import Unit, address_allowed
+from farebox.domain.quota import Limit, Unit, address_allowed
 from farebox.errors import (
     AccountFrozen,
     AddressNotAllowed,
@@ -101,9 +101,7 @@ def unit_update(unit: Unit, admission: Admission, tables: Tables) -> dict[str, A
         "TableName": tables.counters,
         "Key": {"id": s(unit.counter)},
         "UpdateExpression": f"SET #ttl = :ttl ADD {', '.join(f'{name} :one' for name in names)}",
-        "ConditionExpression": " AND ".join(
-            f"(attribute_not_exists(#f{index}) OR #f{index} < :l{index})" for index in range(len(unit.limits))
-        ),
+        "ConditionExpression": " AND ".join(_below(index, limit) for index, limit in enumerate(unit.limits)),
         "ExpressionAttributeNames": {**names, "#ttl": TTL},
         "ExpressionAttributeValues": {
             **values,
@@ -112,6 +110,13 @@ def unit_update(unit: Unit, admission: Admission, tables: Tables) -> dict[str, A
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def _below(index: int, limit: Limit) -> str:
+    """A counter that is not there yet is at nought: below every limit but that of nought."""
+    return (
+        f"(attribute_not_exists(#f{index}) OR #f{index} < :l{index})" if limit.limit > 0 else f"#f{index} < :l{index}"
+    )
 
 
 def already_in(item: Item | None, request_id: str) -> bool:
@@ -164,11 +169,14 @@ def networks_in(item: Item, admission: Admission) -> tuple[str, ...]:
 
 def grant_of(admission: Admission, item: Item | None) -> Grant:
     """The grant, from the account as it is now; `item` is None where a transaction returned nothing."""
-    expired: tuple[str, ...] = ()
-    if item is not None:
-        expired = tuple(
-            request_id
-            for request_id, hold in item["holds"]["M"].items()
-            if int(hold["M"]["x"]["N"]) < admission.now_ms and request_id != admission.request_id
-        )
+    expired = lapsed_in(item, admission)
     return Grant(account=admission.key.account, key_id=admission.key.id, expired=expired)
+
+
+def lapsed_in(item: Item | None, admission: Admission) -> tuple[str, ...]:
+    """Other requests' holds that nobody settled in time."""
+    return tuple(
+        request_id
+        for request_id, hold in (item["holds"]["M"] if item else {}).items()
+        if int(hold["M"]["x"]["N"]) < admission.now_ms and request_id != admission.request_id
+    )

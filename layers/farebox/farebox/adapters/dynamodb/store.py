@@ -19,7 +19,16 @@ from farebox.adapters.dynamodb.tables import TTL, Tables
 from farebox.adapters.dynamodb.values import Item, plain, plain_item, s
 from farebox.domain.idempotency import Claim
 from farebox.domain.quota import Unit
-from farebox.errors import AlreadyCompleted, AlreadyRunning, Conflict, DailyQuotaExceeded, NotFound, StoreUnavailable
+from farebox.errors import (
+    AlreadyCompleted,
+    AlreadyRunning,
+    Conflict,
+    DailyQuotaExceeded,
+    InsufficientBalance,
+    NotFound,
+    StoreUnavailable,
+    TooManyInFlight,
+)
 from farebox.ports import Admission, Grant, Settlement, Signer
 
 RACES_MAX = 3
@@ -58,7 +67,7 @@ class DynamoDBStore:
         try:
             answer = await self._db.call("UpdateItem", update)
         except ConditionFailed as failed:
-            return self._resolve(admission, failed.item)
+            return await self._resolve(admission, failed.item)
         return admitting.grant_of(admission, answer["Attributes"])
 
     async def _admit_in_transaction(self, admission: Admission) -> Grant | None:
@@ -73,7 +82,7 @@ class DynamoDBStore:
             await self._db.call("TransactWriteItems", {"TransactItems": actions})
         except TransactionCanceled as cancelled:
             if cancelled.failed(0):
-                return self._resolve(admission, cancelled.reasons[0].item)
+                return await self._resolve(admission, cancelled.reasons[0].item)
             for index, unit in enumerate(admission.units, start=1):
                 if cancelled.failed(index):
                     raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
@@ -99,11 +108,15 @@ class DynamoDBStore:
             raise AlreadyCompleted(claiming.told(document))
         return await self._admit_in_transaction(replace(admission, claim=replace(claim, replaces=other["rid"])))
 
-    def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
+    async def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
         """A failed condition on the account: our own lost acknowledgement, a refusal, or a race that has passed."""
         if admitting.already_in(item, admission.request_id):
             return admitting.grant_of(admission, item)
         refusal = admitting.why_refused(item, admission)
+        if isinstance(refusal, InsufficientBalance | TooManyInFlight) and admitting.lapsed_in(item, admission):
+            # The dead hold what the living ask for: no sweep needs to come by first.
+            await self.expire(admission.key.account, admission.now_ms)
+            return None
         if refusal is not None:
             raise refusal
         if item is not None:
@@ -117,7 +130,7 @@ class DynamoDBStore:
         return DailyQuotaExceeded(
             subject=unit.subject,
             limit=limit,
-            retry_after_s=max(1, (unit.ends_ms - now_ms) // 1000),
+            retry_after_s=max(1, -((now_ms - unit.ends_ms) // 1000)),  # rounded up: not a second before the reset
             reset_at=self._reset_at,
         )
 
