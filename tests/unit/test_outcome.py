@@ -1,8 +1,10 @@
-"""The one outcome table: complete, the same in words and in code, and decided for every way to end."""
+"""The one outcome table: complete, the same in docs and in code, and decided for every way to end."""
 
 from __future__ import annotations
 
+import inspect
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -10,48 +12,43 @@ from farebox.domain import outcome
 from farebox.domain.outcome import RULES, Ending, ending_of
 
 CONTRACT = {"completed", "client_gone", "upstream_cut", "cancelled", "refused", "failed", "expired"}
+FACTS = tuple(inspect.signature(ending_of).parameters)
+BILLING = Path(__file__).parents[2] / "docs" / "billing.md"
 
 
-def documented() -> dict[str, tuple[str, bool, bool]]:
-    """The docstring's table: ending → (outcome, billed, unit back)."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (outcome.__doc__ or "").splitlines()
-        if line.startswith("|")
-    ]
-    assert rows[0] == ["ending", "outcome", "billed", "free unit"]
-    return {
-        ending.replace(" ", "_"): (word, not billed.startswith("nothing"), {"kept": False, "back": True}[unit])
-        for ending, word, billed, unit in rows[2:]
-    }
+def end(facts: str) -> Ending:
+    """The ending of an answer of which just these facts are true."""
+    true = facts.split()
+    assert set(true) <= set(FACTS)
+    return ending_of(**{name: name in true for name in FACTS})
 
 
 def test_every_ending_has_a_rule() -> None:
     assert set(RULES) == set(Ending)
 
 
-def test_the_table_in_words_is_the_table_in_code() -> None:
-    assert documented() == {ending.value: (rule.outcome, rule.billed, rule.unit_back) for ending, rule in RULES.items()}
+def test_the_table_in_the_docs_is_the_table_in_the_code() -> None:
+    assert outcome.markdown() in BILLING.read_text("utf-8")
 
 
-def test_every_outcome_is_a_word_of_the_contract() -> None:
-    assert {rule.outcome for rule in RULES.values()} <= CONTRACT
+def test_every_outcome_is_a_word_of_the_contract_and_every_word_occurs() -> None:
+    assert {rule.outcome for rule in RULES.values()} == CONTRACT
 
 
 def test_whatever_is_billed_keeps_the_unit() -> None:
     assert [ending for ending, rule in RULES.items() if rule.billed and rule.unit_back] == []
 
 
-@pytest.mark.parametrize(
-    ("refused", "finished", "produced", "client_gone"),
-    list(product([True, False], repeat=4)),
-)
-def test_no_content_means_no_bill_and_the_unit_back_and_content_the_reverse(
-    refused: bool, finished: bool, produced: bool, client_gone: bool
-) -> None:
-    rule = RULES[ending_of(refused=refused, finished=finished, produced=produced, client_gone=client_gone)]
+def test_nothing_billed_gives_the_unit_back_save_for_a_crash_that_nobody_saw() -> None:
+    assert [ending for ending, rule in RULES.items() if not rule.billed and not rule.unit_back] == [Ending.EXPIRED]
 
-    assert rule.billed is (produced and not refused)
+
+@pytest.mark.parametrize("flags", list(product([True, False], repeat=len(FACTS))))
+def test_no_content_means_no_bill_and_the_unit_back_and_content_the_reverse(flags: tuple[bool, ...]) -> None:
+    facts = dict(zip(FACTS, flags, strict=True))
+    rule = RULES[ending_of(**facts)]
+
+    assert rule.billed is (facts["produced"] and not facts["refused"])
     assert rule.unit_back is not rule.billed
 
 
@@ -64,6 +61,11 @@ def test_no_content_means_no_bill_and_the_unit_back_and_content_the_reverse(
         ("finished client_gone", Ending.EMPTY),
         ("produced", Ending.UPSTREAM_CUT),
         ("produced client_gone", Ending.UPSTREAM_CUT),
+        ("produced late", Ending.DEADLINE),
+        ("late", Ending.FAILED),
+        ("finished produced late", Ending.COMPLETE),
+        ("cancelled produced", Ending.CANCELLED),
+        ("cancelled", Ending.CANCELLED_EARLY),
         ("", Ending.FAILED),
         ("client_gone", Ending.FAILED),
         ("refused", Ending.REFUSED),
@@ -71,6 +73,4 @@ def test_no_content_means_no_bill_and_the_unit_back_and_content_the_reverse(
     ],
 )
 def test_each_way_to_end_has_its_name(facts: str, ending: Ending) -> None:
-    names = ("refused", "finished", "produced", "client_gone")
-
-    assert ending_of(**{name: name in facts.split() for name in names}) is ending
+    assert end(facts) is ending
