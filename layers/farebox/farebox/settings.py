@@ -73,7 +73,7 @@ class _Reader:
         self._needed = needed
 
     def table(self, parent: Table, name: str, known: tuple[str, ...]) -> Table:
-        table = parent.get(name, {})
+        table = parent.get(name.rpartition(".")[2], {})
         if not isinstance(table, Mapping):
             self.problems.append(f"{name}: must be a table")
             return {}
@@ -115,10 +115,23 @@ class _Reader:
         value = self.text(table, path)
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if not _is_base_url(value):
             self.problems.append(f"{path}: must be an http(s) URL without query")
         return value.rstrip("/")
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and "?" not in text
+            and "#" not in text
+        )
+    except ValueError:  # half an IPv6 address, a port that is none
+        return False
 
 
 def read(
@@ -160,7 +173,7 @@ def _admin_token(reader: _Reader, document: Table) -> str | None:
 def _free_limits(reader: _Reader, free: Table) -> FreeLimits:
     defaults = FreeLimits()
     groups = dict(defaults.groups)
-    given = reader.table(free, "groups", (*groups, "embedding"))
+    given = reader.table(free, "free.groups", (*groups, "embedding"))
     for name in given:
         groups[name] = reader.whole(given, f"free.groups.{name}", groups.get(name, 0), low=0)
     return FreeLimits(
@@ -232,8 +245,8 @@ def _channel(reader: _Reader, table: Table, index: int, vendors: tuple[str, ...]
         reader.problems.append(f"{path}.name: is missing")
     if vendor not in vendors:
         reader.problems.append(f"{path}.vendor: must be one of {', '.join(vendors)}")
-    if not keys:
-        reader.problems.append(f"{path}.keys: at least one key is needed")
+    if not keys or not all(keys):
+        reader.problems.append(f"{path}.keys: at least one key is needed, and none may be empty")
     if not isinstance(rename, Mapping) or not all(isinstance(each, str) for each in rename.values()):
         reader.problems.append(f"{path}.rename: must be a table of strings")
         rename = {}
