@@ -7,11 +7,11 @@ counted and let go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-import orjson
 
 TEXT_CHARS_MAX = 64 * 1024
 DONE = b"[DONE]"
@@ -57,6 +57,8 @@ class _Chunk(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_NO_TEXT = frozenset({"role", "type", "id", "index", "finish_reason", "logprobs", "usage"})
+"""Members of a choice of unexpected shape that are not what the model said."""
 
 
 class OpenAITap:
@@ -85,10 +87,8 @@ class OpenAITap:
             return False
         try:
             chunk = _decode(data)
-        except msgspec.ValidationError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._see_odd(data)
-        except msgspec.MsgspecError:
-            return False  # no JSON: the bytes pass through, there is nothing in them to meter
         if bytes(chunk.error) not in _NOTHING:
             self.error_seen = True
         if chunk.data:
@@ -104,16 +104,19 @@ class OpenAITap:
         return self._counted
 
     def _see_odd(self, data: bytes) -> bool:
-        """JSON of an unexpected shape: what stands in its choices counts as content, whatever it is."""
-        chunk = orjson.loads(data)
+        """JSON of an unexpected shape, half an emoji in it, or no JSON at all: what can be read of it is metered."""
+        chunk = _any_json(data)
         if not isinstance(chunk, dict):
-            return False
+            return False  # the bytes pass through, there is nothing in them to meter
         self.error_seen = self.error_seen or bool(chunk.get("error"))
-        if isinstance(chunk.get("usage"), dict):
-            self.usage = chunk["usage"]
-        if chunk.get("choices"):
-            self._see_text(orjson.dumps(chunk["choices"]).decode())
-        return False
+        choices = chunk.get("choices") or []
+        for choice in choices if isinstance(choices, list) else [choices]:
+            if isinstance(choice, dict):
+                self.finish_seen = self.finish_seen or choice.get("finish_reason") is not None
+                self._keep_usage(choice.get("usage"))
+        for text in _texts(choices):
+            self._see_text(text)
+        return self._keep_usage(chunk.get("usage")) and not choices
 
     def _see_choice(self, choice: _Choice) -> None:
         if choice.finish_reason is not None:
@@ -143,13 +146,42 @@ class OpenAITap:
 
     def _see_usage(self, raw: msgspec.Raw) -> bool:
         value = bytes(raw)
-        if not value.startswith(b"{"):
+        return value.startswith(b"{") and self._keep_usage(_any_json(value))
+
+    def _keep_usage(self, value: Any) -> bool:
+        if not isinstance(value, dict):
             return False
-        self.usage = orjson.loads(value)
+        self.usage = value
         return True
 
     def _count_texts(self) -> None:
         if self._texts:
-            self._counted += self._count("".join(self._texts))
+            self._counted += self._count(_whole("".join(self._texts)))
             self._texts.clear()
             self._chars = 0
+
+
+def _any_json(data: bytes) -> Any:
+    """Whatever it says, or None. Forgives what stricter readers refuse: bad UTF-8, lone surrogates, huge numbers."""
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in it but the names of things, in order."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str) and item:
+            yield item
+        elif isinstance(item, list):
+            stack.extend(reversed(item))
+        elif isinstance(item, dict):
+            stack.extend(reversed([member for name, member in item.items() if name not in _NO_TEXT]))
+
+
+def _whole(text: str) -> str:
+    """Without lone surrogates; two halves that came in two events are one character again."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
