@@ -84,5 +84,6 @@ def _check_tools(tools: Any) -> None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise refuse(f"tools[{index}]", zh="必须是对象", en="it must be an object")
-        if tool.get("type", "function") not in PRICED_TOOLS:
+        kind = tool.get("type", "function")
+        if not isinstance(kind, str) or kind not in PRICED_TOOLS:
             raise unpriced(f"tools[{index}].type")
