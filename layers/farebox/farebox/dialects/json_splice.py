@@ -5,6 +5,7 @@ Floats, key order, escapes and unknown fields of the caller must survive; a pars
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,9 +15,9 @@ _SPACE = b" \t\r\n"
 
 
 class Member(NamedTuple):
-    """Where a member of the outermost object stands: its raw key, and its value's half-open span."""
+    """Where a member of the outermost object stands: its name, escapes undone, and its value's half-open span."""
 
-    key: bytes
+    name: str
     start: int
     end: int
 
@@ -54,11 +55,10 @@ def splice(body: bytes, changes: Mapping[str, bytes]) -> bytes:
     pieces: list[bytes] = []
     position = 0
     for member in members(body):
-        name = member.key[1:-1].decode("utf-8", "replace")
-        if name in changes:
-            pieces += (body[position : member.start], changes[name])
+        if member.name in changes:
+            pieces += (body[position : member.start], changes[member.name])
             position = member.end
-            missing.pop(name, None)
+            missing.pop(member.name, None)
     changed = b"".join((*pieces, body[position:]))
     if not missing:
         return changed
@@ -73,10 +73,8 @@ def has_duplicates(body: bytes) -> bool:
 
     Two readers of such a body may disagree about which one counts, and one of them is the price.
     """
-    keys = [member.key for member in members(body)]
-    if any(b"\\" in key for key in keys):
-        return True  # no honest client escapes the letters of a parameter's name
-    return len(set(keys)) != len(keys)
+    names = [member.name for member in members(body)]
+    return len(set(names)) != len(names)
 
 
 def _member(body: bytes, key: bytes, start: int, end: int) -> Member:
@@ -84,4 +82,4 @@ def _member(body: bytes, key: bytes, start: int, end: int) -> Member:
         start += 1
     while end > start and body[end - 1] in _SPACE:
         end -= 1
-    return Member(key, start, end)
+    return Member(json.loads(key) if b"\\" in key else key[1:-1].decode(), start, end)
