@@ -180,7 +180,11 @@ def build(
 
 
 def relay_app(
-    services: Services, address_of: AddressOf | None = None, deadline_of: DeadlineOf = no_deadline
+    services: Services,
+    address_of: AddressOf | None = None,
+    deadline_of: DeadlineOf = no_deadline,
+    *,
+    freezes: bool = False,
 ) -> RelayApp:
     """The relay: functions/proxy."""
     return RelayApp(
@@ -192,6 +196,7 @@ def relay_app(
         deadline_of=deadline_of,
         authenticator=services.authenticator,
         close=services.close,
+        freezes=freezes,
     )
 
 
@@ -313,7 +318,7 @@ def _services_on_lambda(service: str) -> Services:
 
 
 def relay_app_from_environment() -> App:
-    return relay_app(_services_on_lambda("proxy"), lambda_address, lambda_deadline_ms)
+    return relay_app(_services_on_lambda("proxy"), lambda_address, lambda_deadline_ms, freezes=True)
 
 
 def keys_app_from_environment() -> App:

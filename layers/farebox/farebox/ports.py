@@ -64,6 +64,7 @@ class Admission:
     expires_ms: int
     in_flight_max: int
     address: str
+    stream: bool = False
     networks: tuple[str, ...] = ()
     claim: Claim | None = None
 
@@ -103,6 +104,9 @@ class Store(Protocol):
         DailyQuotaExceeded, TooManyInFlight, Conflict, AlreadyRunning, AlreadyCompleted, StoreUnavailable.
         """
 
+    async def abandon(self, admission: Admission, settlement: Settlement) -> None:
+        """Settles a request that may never have been admitted, if the key behind it is a real one."""
+
     async def settle(self, settlement: Settlement) -> bool:
         """Writes the ledger row, then the wallet. False if another terminal word had been written before."""
 
@@ -113,7 +117,7 @@ class Store(Protocol):
         """Ends the account's lapsed holds; how many."""
 
     async def mark_cancelled(self, account: str, request_id: str) -> None:
-        """Marks a running request as cancelled by its owner. Raises NotFound."""
+        """Marks a running stream as cancelled by its owner. Raises NotFound."""
 
     async def cancelled(self, account: str) -> tuple[str, ...]:
         """The account's running requests that are marked."""

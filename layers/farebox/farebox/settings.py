@@ -61,6 +61,11 @@ class Settings:
 
 Table = Mapping[str, Any]
 Sections = ("store", "admin", "free", "signup", "network", "receipts", "github", "stripe", "channel")
+LATER_SECTIONS = {
+    "github": ("client_id", "client_secret", "base_url", "api_url"),
+    "stripe": ("api_key", "webhook_secret", "base_url"),
+}
+"""Sections that the contract names and nothing uses yet: their keys are checked all the same."""
 CHANNEL_KEYS = ("name", "vendor", "base_url", "keys", "models", "rename", "priority", "weight")
 
 
@@ -144,6 +149,8 @@ def read(
     reader = _Reader(secrets, needed)
     reader.problems += [f"{name}: there is no such section" for name in document if name not in Sections]
     store = reader.table(document, "store", ("endpoint",))
+    for name, known in LATER_SECTIONS.items():
+        reader.table(document, name, known)
     free = reader.table(
         document,
         "free",

@@ -1,6 +1,6 @@
 """Upstreams over aiohttp: no redirects, no cookies, no proxies from the environment, bytes as they come.
 
-aiohttp and not httpx, by measurement: an eighth of the CPU per request at 32 connections (docs/decisions/0004).
+aiohttp and not httpx, by measurement: a fraction of the CPU per request at 32 connections (docs/decisions/0004).
 """
 
 from __future__ import annotations

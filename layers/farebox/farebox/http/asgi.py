@@ -68,14 +68,21 @@ async def lifespan(receive: Receive, send: Send, on_start: Hook, on_stop: Hook) 
 
 
 class AsgiCaller:
-    """`ports.Caller` over ASGI. `own` are headers that every answer carries."""
+    """`ports.Caller` over ASGI. `own` are headers that every answer carries.
 
-    def __init__(self, receive: Receive, send: Send, own: RawHeaders) -> None:
+    `freezes`: this process is frozen as soon as an answer is complete, as a Lambda sandbox is. Then an answer must
+    not say its length, or it would be complete before it is settled.
+    """
+
+    def __init__(self, receive: Receive, send: Send, own: RawHeaders, *, freezes: bool = False) -> None:
         self._receive = receive
         self._send = send
         self._own = own
+        self._freezes = freezes
 
     async def start(self, status: int, headers: RawHeaders) -> None:
+        if self._freezes:
+            headers = [header for header in headers if header[0] != b"content-length"]
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._own]})
 
     async def send(self, data: bytes) -> None:

@@ -28,7 +28,10 @@ def new_app(title: str, clock: Clock, random: Randomness) -> FastAPI:
 
     @app.middleware("http")
     async def with_request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except Exception:  # noqa: BLE001 - what is left is a bug of ours; its text may hold anybody's
+            response = error_response(FareboxError())
         response.headers["x-request-id"] = ids.request_id(clock.now_ms(), random.token)
         return response
 

@@ -42,7 +42,7 @@ CANCEL = re.compile(r"/v1/requests/(req_[0-9A-Z]{26})/cancel")
 
 class RelayApp:
     """`address_of` says who calls: the socket's peer here, the request context on Lambda. `deadline_of` says
-    when this function's time is up. `close` ends connections.
+    when this function's time is up. `close` ends connections. `freezes`: see AsgiCaller.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class RelayApp:
         deadline_of: DeadlineOf,
         authenticator: Authenticator,
         close: Hook,
+        freezes: bool = False,
     ) -> None:
         self._relay = relay
         self._models = models
@@ -65,6 +66,7 @@ class RelayApp:
         self._deadline_of = deadline_of
         self._authenticator = authenticator
         self._close = close
+        self._freezes = freezes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -81,6 +83,9 @@ class RelayApp:
             await reply_error(send, error, own)
         except CallerGone:
             return
+        except Exception as error:  # noqa: BLE001 - what is left is a bug of ours; its text may hold anybody's
+            self._relay.telemetry.trouble("request_failed", {"error": type(error).__name__})
+            await reply_error(send, FareboxError(), own)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str, own: RawHeaders) -> None:
         path, method = scope["path"], scope["method"]
@@ -98,7 +103,7 @@ class RelayApp:
                 deadline_ms=self._deadline_of(scope),
                 idempotency_key=_header(scope, b"idempotency-key"),
             )
-            await self._relay.handle(call, AsgiCaller(receive, send, own))
+            await self._relay.handle(call, AsgiCaller(receive, send, own, freezes=self._freezes))
         elif method == "POST" and (cancel := CANCEL.fullmatch(path)):
             await reply(send, 200, [*JSON, *own], await self._cancel(scope, cancel[1]))
         elif method == "GET" and (path == MODELS or path.startswith(MODELS + "/")):

@@ -1,4 +1,4 @@
-"""All functions on one origin: which path belongs to which function. The template's CloudFront does the same."""
+"""All functions on one origin: which path belongs to which function. On AWS each function has a URL of its own."""
 
 from __future__ import annotations
 

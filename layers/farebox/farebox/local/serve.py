@@ -16,6 +16,7 @@ import uvicorn
 from farebox.adapters.dynamodb.tables import ensure
 from farebox.adapters.telemetry import NoTelemetry, PowertoolsTelemetry
 from farebox.bootstrap import Services, StorePlace, billing_app, build, keys_app, relay_app, settings_of
+from farebox.domain.catalog import TOKENIZERS
 from farebox.local.data_dir import DataDir
 from farebox.local.demo_process import DemoUpstream
 from farebox.local.first_run import banner, demo_keys
@@ -74,7 +75,9 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
             channels=channels,
         )
-        await ensure(services.db, services.tables)
+        # The rank files take a third of a second: nobody's first request should wait for them.
+        warming = (asyncio.to_thread(services.tokenizer.count, encoding, "") for encoding in sorted(TOKENIZERS))
+        await asyncio.gather(ensure(services.db, services.tables), *warming)
         await _listen(options, services, data)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from farebox.domain import receipts
 from farebox.domain.outcome import RULES, Ending
@@ -42,7 +44,8 @@ class Conclusion:
             took_ms=now_ms - admitted.started_ms,
         )
         units_back = admitted.units if RULES[ending].unit_back else ()
-        await self._insist(self._settlement(written, admitted.call.key.number, units_back))
+        settlement = self._settlement(written, admitted.call.key.number, units_back)
+        await self._insist(partial(self._settle, settlement), written.request_id)
         if admitted.grant.expired:
             await self._expire(admitted.grant.account, now_ms)
         self.telemetry.relayed(_facts(written, admitted.call.key.kind))
@@ -58,7 +61,8 @@ class Conclusion:
             hold_nano=admission.hold_nano,
             outcome=RULES[Ending.NEVER_SENT].outcome,
         )
-        await self._insist(self._settlement(written, admission.key.number, admission.units))
+        settlement = self._settlement(written, admission.key.number, admission.units)
+        await self._insist(partial(self.store.abandon, admission, settlement), admission.request_id)
 
     def _settlement(self, written: Receipt, key_number: str, units_back: tuple[Unit, ...]) -> Settlement:
         document = receipts.canonical(written.document())
@@ -75,33 +79,35 @@ class Conclusion:
             at_ms=written.at_ms,
         )
 
-    async def _insist(self, settlement: Settlement) -> None:
-        """Settles for as long as it is worth it. What a store that stays away never hears of, the sweep ends."""
+    async def _insist(self, write: Callable[[], Awaitable[None]], request_id: str) -> None:
+        """Writes for as long as it is worth it. What a store that stays away never hears of, the sweep ends."""
         loop = asyncio.get_running_loop()
         give_up_at, pause_ms = loop.time() + self.limits.settle_s, PAUSE_MS_MIN
-        while not await self._try(settlement):
+        while not await _reaches_the_store(write):
             if loop.time() >= give_up_at:
-                self.telemetry.trouble("settle_failed", {"request_id": settlement.request_id})
+                self.telemetry.trouble("settle_failed", {"request_id": request_id})
                 return
             await asyncio.sleep(self.random.below(pause_ms) / 1000)
             pause_ms = min(pause_ms * 2, PAUSE_MS_MAX)
 
-    async def _try(self, settlement: Settlement) -> bool:
-        """Whether the terminal word stands, ours or another's."""
-        try:
-            ours = await self.store.settle(settlement)
-        except StoreUnavailable:
-            return False
-        if not ours:
+    async def _settle(self, settlement: Settlement) -> None:
+        if not await self.store.settle(settlement):
             # The sweep was faster: this process had been away for longer than its holds live.
             self.telemetry.trouble("settled_by_another", {"request_id": settlement.request_id})
-        return True
 
     async def _expire(self, account: str, now_ms: int) -> None:
         try:
             await self.store.expire(account, now_ms)
         except StoreUnavailable:
             self.telemetry.trouble("expire_failed", {})
+
+
+async def _reaches_the_store(write: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await write()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def _facts(written: Receipt, kind: str) -> dict[str, str | int]:

@@ -107,5 +107,6 @@ class Gate:
             expires_ms=now_ms + int((self.limits.request_s + self.limits.settle_margin_s) * 1000),
             in_flight_max=self.limits.in_flight_max,
             address=call.address,
+            stream=plan.ask.stream,
             claim=replace(claim, request_id=call.request_id) if claim else None,
         )

@@ -83,6 +83,8 @@ def hold_value(admission: Admission) -> Attribute:
         "k": s(admission.key.number),
         "m": s(admission.model),
     }
+    if admission.stream:
+        value["s"] = {"BOOL": True}  # what a cancellation may mark
     if admission.units:
         value["u"] = {
             "L": [
@@ -140,6 +142,12 @@ def why_refused(item: Item | None, admission: Admission) -> FareboxError | None:
         (account["avail"] < admission.hold_nano, partial(_insufficient, admission.hold_nano, account["avail"])),
     )
     return next((error() for refused, error in refusals if refused), None)
+
+
+def is_the_key(item: Item, admission: Admission) -> bool:
+    """Whether the account has this very key, in whatever state."""
+    key = plain_item(item["ks"]["M"]).get(admission.key.number)
+    return key is not None and hmac.compare_digest(key["d"], admission.digest)
 
 
 def _is_good(key: dict[str, Any] | None, admission: Admission) -> bool:
