@@ -7,8 +7,9 @@ import base64
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from farebox.domain import money
+from farebox.domain import ids, money
 from farebox.domain.accounts import ACTIVE
+from farebox.errors import NotFound
 from farebox.http.guard import caller_key, json_response, new_app
 from farebox.http.money_json import number
 from farebox.http.status_page import StatusFacts, status_document, status_html
@@ -53,6 +54,8 @@ def billing_app(
     @app.get("/v1/receipts/{request_id}")
     async def receipt(request: Request, request_id: str) -> Response:
         account, _ = await authenticator.owner(caller_key(request))
+        if not ids.is_request_id(request_id):
+            raise NotFound
         stored = await accounts.receipt(account.id, request_id)
         document = orjson.loads(stored.document)
         return json_response(
