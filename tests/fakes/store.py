@@ -123,7 +123,8 @@ class StoreDesk:
         self, admission: Admission, cost_nano: int = 0, *, unit_back: bool = False, mark: str = ""
     ) -> Settlement:
         """The terminal word; another `mark` makes it another process's, with a receipt of its own."""
-        document = json.dumps({"request_id": admission.request_id, "cost_nano": cost_nano, "mark": mark}).encode()
+        told = {"request_id": admission.request_id, "cost_nano": cost_nano, "unit_back": unit_back, "mark": mark}
+        document = json.dumps(told).encode()
         signer = self.farebox.services.signer
         return Settlement(
             request_id=admission.request_id,
