@@ -86,7 +86,7 @@ def test_the_last_moment_of_a_day_is_in_it_and_its_end_is_not(now_ms: int, zone:
     where = ZoneInfo(zone)
     day = day_at(now_ms, where)
 
-    assert now_ms < day.ends_ms <= now_ms + 25 * 3_600_000
+    assert now_ms < day.ends_ms <= now_ms + 26 * 3_600_000  # Antarctica/Troll shifts by two hours
     assert day_at(day.ends_ms - 1, where) == day
     assert day_at(day.ends_ms, where).name == (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
