@@ -117,7 +117,8 @@ def build(
     random = SystemRandomness()
     catalog = load_catalog()
     routes = Channels(channels or configured_channels(settings), random)
-    to_store, to_upstream = LazySession(store_session), LazySession(new_session)
+    limits = limits or Limits(free=settings.free)
+    to_store, to_upstream = LazySession(store_session), LazySession(partial(new_session, limits.silence_s))
     db = DynamoDB(
         to_store,
         endpoint=place.endpoint,
@@ -132,7 +133,6 @@ def build(
     accounts = DynamoDBAccounts(db, tables)
     tokenizer = TiktokenTokenizer(encodings)
     settlements = Settlements()
-    limits = limits or Limits(free=settings.free)
     zone = ZoneInfo(settings.reset_timezone)
     conclusion = Conclusion(store, signer, clock, random, telemetry, limits)
     gate = Gate(

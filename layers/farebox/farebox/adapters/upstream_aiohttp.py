@@ -14,17 +14,18 @@ from farebox.adapters.http_session import Session
 from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable
 
 CONNECT_S = 10
-SILENCE_S = 300
-"""The longest silence: a long thinker may say nothing for minutes before its first byte."""
 
 
-def new_session() -> aiohttp.ClientSession:
-    """A session for upstreams. Idle connections are dropped before a sandbox's thaw could find them dead."""
+def new_session(silence_s: float) -> aiohttp.ClientSession:
+    """A session for upstreams that may be silent for `silence_s` at most.
+
+    Idle connections are dropped before a sandbox's thaw could find them dead.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=10, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s),
         trust_env=False,
         skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
         read_bufsize=256 * 1024,

@@ -21,7 +21,9 @@ class Limits:
     """`request_s`: the longest that one request may take. `settle_margin_s`: how much longer its hold lives.
 
     `deadline_margin_s`: how long before the end of a function's time a request is ended and settled.
-    `settle_s`: how long a settlement is tried while the store is away.
+    `settle_s`: how long a settlement is tried while the store is away. `silence_s`: an upstream's longest silence; a
+    long thinker may say nothing for minutes before its first byte. `farewell_s`: how long the last words to a caller
+    who does not read may hold up the settlement.
     """
 
     free: FreeLimits = field(default_factory=FreeLimits)
@@ -29,6 +31,8 @@ class Limits:
     settle_margin_s: float = 130
     deadline_margin_s: float = 10
     settle_s: float = 60
+    silence_s: float = 300
+    farewell_s: float = 2
     in_flight_max: int = 500
 
 

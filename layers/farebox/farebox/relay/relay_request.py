@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 
@@ -117,14 +118,19 @@ class Relay:
     async def _conclude(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> None:
         """Bills, answers what is left to answer, settles."""
         ending, billed = await self._judge(admitted, relayed, caller)
+        heard = False
         try:
-            await self._answer(admitted, relayed, billed, caller)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.farewell_s):
+                    await self._answer(admitted, relayed, billed, caller)
+                    heard = True
         finally:
             # The last byte has gone, so the settlement delays nobody; but the request is not over before it.
             settling = self.conclusion.settle(admitted, ending, billed)
             await asyncio.shield(self.settlements.start(admitted.grant.account, settling))
         if relayed.started:
-            await caller.finish()
+            if heard:  # else it breaks off: a clean end would make what came look complete
+                await caller.finish()
         elif relayed.failure is not None:
             raise relayed.failure
 
