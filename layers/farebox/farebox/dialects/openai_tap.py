@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 TEXT_CHARS_MAX = 64 * 1024
+CHOICES_MAX = 65_536
+"""No request asks for more choices; of what an upstream numbers, no more is remembered."""
 DONE = b"[DONE]"
 
 
@@ -42,6 +44,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
@@ -74,11 +77,17 @@ class OpenAITap:
         self.done = False
         self.finish_seen = False
         self.error_seen = False
+        self._ended: set[int] = set()
 
     @property
     def finished(self) -> bool:
         """Whether the answer reached its proper end."""
         return not self.error_seen and (self.done or self.finish_seen)
+
+    @property
+    def choices_finished(self) -> int:
+        """How many choices have said why they ended."""
+        return len(self._ended)
 
     def see(self, data: bytes) -> bool:
         """Looks at one event's data. True if it carries nothing but the usage (choices empty, usage an object)."""
@@ -112,7 +121,8 @@ class OpenAITap:
         choices = chunk.get("choices") or []
         for choice in choices if isinstance(choices, list) else [choices]:
             if isinstance(choice, dict):
-                self.finish_seen = self.finish_seen or choice.get("finish_reason") is not None
+                if choice.get("finish_reason") is not None:
+                    self._see_finish(choice.get("index"))
                 self._keep_usage(choice.get("usage"))
         for text in _texts(choices):
             self._see_text(text)
@@ -120,7 +130,7 @@ class OpenAITap:
 
     def _see_choice(self, choice: _Choice) -> None:
         if choice.finish_reason is not None:
-            self.finish_seen = True
+            self._see_finish(choice.index)
         self._see_usage(choice.usage)
         if choice.text:
             self._see_text(choice.text)
@@ -136,6 +146,11 @@ class OpenAITap:
                 self._see_text((function.name or "") + (function.arguments or ""))
         if bytes(delta.audio) not in _NOTHING:
             self.content_seen = True
+
+    def _see_finish(self, index: Any) -> None:
+        self.finish_seen = True
+        if len(self._ended) < CHOICES_MAX:
+            self._ended.add(index if type(index) is int else 0)
 
     def _see_text(self, text: str) -> None:
         self.content_seen = True

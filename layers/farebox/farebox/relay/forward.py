@@ -27,6 +27,8 @@ from farebox.relay.running import Running
 from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable, UpstreamFailure
 
 PLAIN_BYTES_MAX = 64 * 1024 * 1024
+STREAM_BYTES_MAX = 200 * 1024 * 1024
+"""A longer stream is cut. Lambda streams no more either."""
 ERROR_BYTES_MAX = 64 * 1024
 LINGER_S = 0.05
 """How long to wait for a clean end after [DONE], so that the connection can be used again."""
@@ -97,12 +99,19 @@ async def forward(
             else:
                 await _plain(answer, relayed, headers)
     except UpstreamFailure as failure:
-        if not tap.finished:
+        if not _at_its_end(plan, tap):
             relayed.failure = FAILURES[type(failure)]()
-    relayed.finished = relayed.failure is None and tap.finished
+    relayed.finished = relayed.failure is None and _at_its_end(plan, tap)
     if not relayed.finished and relayed.failure is None:
         relayed.failure = UpstreamError()
     return relayed
+
+
+def _at_its_end(plan: Plan, tap: OpenAITap) -> bool:
+    """Whether the answer is whole: of a stream that ends without [DONE], each of its choices must have ended."""
+    if not plan.ask.stream or tap.done:
+        return tap.finished
+    return tap.finished and tap.choices_finished >= plan.ask.choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +129,16 @@ class _Passage:
             raise Cut  # a success without a stream is no answer to a request for one
         framer = sse.Framer()
         chunks = self.answer.chunks()
+        size = 0
         async for chunk in chunks:
-            await self._pass_on(framer.feed(chunk))
+            size += len(chunk)
+            if size > STREAM_BYTES_MAX:
+                raise TooLarge
+            try:
+                frames = framer.feed(chunk)
+            except sse.FrameTooLarge:
+                raise TooLarge from None
+            await self._pass_on(frames)
             if self.relayed.failure is not None:
                 return
             if self.relayed.tap.done:
