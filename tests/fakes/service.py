@@ -20,6 +20,7 @@ from farebox.domain.accounts import Account, KeyRecord
 from farebox.domain.money import parse_ca
 from farebox.local.one_origin import OneOrigin
 from farebox.local.store_process import EmbeddedStore, free_port
+from farebox.relay.call import Limits
 from farebox.relay.channels import Channel
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
@@ -52,8 +53,11 @@ class Funded:
 class RunningFarebox:
     """`base_url` answers after start(); `run(coroutine)` runs in its loop."""
 
-    def __init__(self, data_dir: Path, upstream_url: str, settings: Settings | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, upstream_url: str, settings: Settings | None = None, limits: Limits | None = None
+    ) -> None:
         self.clock = SetClock()
+        self._limits = limits
         self.settings = settings or Settings(admin_token=ADMIN_TOKEN)
         self._data_dir = data_dir
         self._upstream_url = upstream_url
@@ -101,7 +105,9 @@ class RunningFarebox:
             **record,
         )
         digest = key.digest(self.services.secrets.pepper)
-        create = self.services.accounts.create(key, digest, made, credit_nano=parse_ca(credit), at_ms=self.clock.now_ms())
+        create = self.services.accounts.create(
+            key, digest, made, credit_nano=parse_ca(credit), at_ms=self.clock.now_ms()
+        )
         self.run(create)
         return Funded(key.text, key.id, key.account)
 
@@ -116,7 +122,9 @@ class RunningFarebox:
 
         self.run(self.services.settlements.settled())
         entries = self.run(self.services.accounts.entries(account))
-        found = [self.run(self.services.accounts.receipt(account, id)) for id, _ in entries if id.startswith("req_")]
+        found = [
+            self.run(self.services.accounts.receipt(account, entry)) for entry, _ in entries if entry.startswith("req_")
+        ]
         return [json.loads(each.document) for each in found]
 
     def _run_loop(self) -> None:
@@ -126,7 +134,9 @@ class RunningFarebox:
     async def _start(self) -> None:
         self.store = EmbeddedStore(self._data_dir / "store.sqlite")
         await self.store.start()
-        channel = Channel(name="scripted", vendor=VENDORS["openai"], base_url=self._upstream_url, keys=("sk-up",), demo=True)
+        channel = Channel(
+            name="scripted", vendor=VENDORS["openai"], base_url=self._upstream_url, keys=("sk-up",), demo=True
+        )
         self.services = build(
             self.settings,
             Secrets(b"p" * 32, b"s" * 32),
@@ -136,6 +146,7 @@ class RunningFarebox:
             telemetry=NoTelemetry(),
             channels=(channel,),
             clock=self.clock,
+            limits=self._limits,
         )
         await ensure(self.services.db, self.services.tables)
         app = OneOrigin(

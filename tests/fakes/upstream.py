@@ -13,7 +13,9 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +44,12 @@ class WaitFor:
     event: threading.Event = field(default_factory=threading.Event)
 
 
-Step = Send | Sleep | Reset | WaitFor
+@dataclass(frozen=True)
+class WaitForLeave:
+    """Waits until the other side closes the connection, and writes down when it did in `upstream.left_at`."""
+
+
+Step = Send | Sleep | Reset | WaitFor | WaitForLeave
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,12 @@ def chat_completion(content: str = "hello", *, prompt: int = 10, completion: int
         "created": 1700000000,
         "model": "m",
         "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": content}, "logprobs": None, "finish_reason": "stop"}
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
         ],
         "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
         **more,
@@ -139,10 +151,12 @@ class ScriptedUpstream:
 
     def __init__(self) -> None:
         self.script: list[Step] = json_answer(chat_completion())
-        self.on_request: Callable[[Request], list[Step]] | None = None
+        self.on_request: Callable[[Request], Iterable[Step]] | None = None
         self.requests: list[Request] = []
         self.sent_all = 0
+        self.bytes_sent = 0
         self.writes_failed = 0
+        self.left_at: list[float] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server | None = None
@@ -167,7 +181,8 @@ class ScriptedUpstream:
         """Back to a plain answer, nothing remembered."""
         self.script, self.on_request = json_answer(chat_completion()), None
         self.requests.clear()
-        self.sent_all = self.writes_failed = 0
+        self.left_at.clear()
+        self.sent_all = self.bytes_sent = self.writes_failed = 0
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=16 * 1024 * 1024)
@@ -187,22 +202,27 @@ class ScriptedUpstream:
             self.requests.append(request)
             steps = self.on_request(request) if self.on_request else self.script
             for step in steps:
-                await self._do(step, writer)
+                await self._do(step, reader, writer)
             self.sent_all += 1
         except (ConnectionError, asyncio.IncompleteReadError):
             self.writes_failed += 1
         finally:
             writer.close()
 
-    async def _do(self, step: Step, writer: asyncio.StreamWriter) -> None:
+    async def _do(self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match step:
             case Send(data):
                 writer.write(data)
                 await writer.drain()
+                self.bytes_sent += len(data)
             case Sleep(seconds):
                 await asyncio.sleep(seconds)
             case WaitFor(event):
                 await asyncio.to_thread(event.wait, 30)
+            case WaitForLeave():
+                with suppress(ConnectionError):
+                    await reader.read()
+                self.left_at.append(time.monotonic())
             case Reset():
                 raw = writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -211,6 +231,8 @@ class ScriptedUpstream:
     async def _read(self, reader: asyncio.StreamReader) -> Request:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = lines[0].split(" ", 2)
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
+        }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         return Request(method, path, headers, body)

@@ -1,0 +1,26 @@
+"""A caller who leaves: whenever it is, one ledger entry, billed from what the upstream says it used."""
+
+from __future__ import annotations
+
+from tests.fakes import aborts
+from tests.fakes.service import REPO, RunningFarebox
+from tests.fakes.upstream import ScriptedUpstream
+
+TABLE = REPO / "build" / "abort-table.md"
+
+
+def test_whenever_a_caller_leaves_the_bill_is_the_same(farebox: RunningFarebox, upstream: ScriptedUpstream) -> None:
+    wanted = aborts.cases()
+    assert len(wanted) >= 42
+
+    rows = aborts.run(farebox.base_url, upstream, farebox, wanted)
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text(aborts.table(rows), "utf-8")
+
+    assert [(row.case, row.wrong) for row in rows if row.wrong] == []
+
+
+def test_who_leaves_after_the_end_has_a_complete_answer(farebox: RunningFarebox, upstream: ScriptedUpstream) -> None:
+    wanted = [case for case in aborts.cases() if case.whole]
+    rows = aborts.run(farebox.base_url, upstream, farebox, wanted)
+    assert {receipt["outcome"] for row in rows for receipt in row.receipts} == {"completed"}
