@@ -96,6 +96,7 @@ class Services:
     async def close(self) -> None:
         """Waits for settlements, then lets go of connections."""
         await self.settlements.settled()
+        await self.relay.streams.close()
         for session in self.sessions:
             await session.close()
 

@@ -71,16 +71,23 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The request is in. `expired` are other holds of the account that were found lapsed."""
+    """The request is in. `expired` are other holds of the account that were found lapsed.
+
+    `attempt` tells the hold apart from one that a delayed copy of the same write may place after the settlement.
+    """
 
     account: str
     key_id: str
     expired: tuple[str, ...] = ()
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The terminal word on one request: its receipt, its cost, and whether its daily units come back."""
+    """The terminal word on one request: its receipt, its cost, and whether its daily units come back.
+
+    `attempt`: the grant's; None where no grant is known, then it ends whichever hold is there.
+    """
 
     request_id: str
     account: str
@@ -92,6 +99,7 @@ class Settlement:
     signature: bytes
     signer_key_id: str
     at_ms: int
+    attempt: int | None = None
 
 
 class Store(Protocol):
@@ -152,6 +160,9 @@ class Accounts(Protocol):
 
     async def entries(self, account: str) -> list[tuple[str, int]]:
         """The account's ledger: (entry id, amount in nano-CA)."""
+
+    async def awaits_its_row(self, account: str, request_id: str, attempt: int | None) -> bool:
+        """Whether the hold of `attempt` is yet to be ended by the row that is written; a ghost is not."""
 
     async def ids(self) -> list[str]:
         """Every account's id."""

@@ -41,10 +41,11 @@ class KeyChanges:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """Money set aside for a running request, until `expires_ms`."""
+    """Money set aside for a running request, until `expires_ms`. `attempt`: which copy of the write placed it."""
 
     amount_nano: int
     expires_ms: int
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

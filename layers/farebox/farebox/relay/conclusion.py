@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from farebox.domain import receipts
@@ -44,7 +44,9 @@ class Conclusion:
             took_ms=now_ms - admitted.started_ms,
         )
         units_back = admitted.units if RULES[ending].unit_back else ()
-        settlement = self._settlement(written, admitted.call.key.number, units_back)
+        settlement = replace(
+            self._settlement(written, admitted.call.key.number, units_back), attempt=admitted.grant.attempt
+        )
         await self._insist(partial(self._settle, settlement), written.request_id)
         if admitted.grant.expired:
             await self._expire(admitted.grant.account, now_ms)

@@ -59,6 +59,12 @@ class Streams:
         if running is not None:
             running.cancel()
 
+    async def close(self) -> None:
+        """Stops looking."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
+
     async def _look_for_marks(self) -> None:
         while self._running:
             await asyncio.sleep(POLL_S)

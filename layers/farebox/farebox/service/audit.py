@@ -81,8 +81,19 @@ async def _standing_still(accounts: Accounts, account_id: str) -> tuple[Account,
             entries = await accounts.entries(account_id)
             after = await accounts.get(account_id)
             if after == before:
-                return after, sum(amount for entry, amount in entries if entry not in after.holds)
+                waiting = await _waiting(accounts, after, {entry for entry, _ in entries})
+                return after, sum(amount for entry, amount in entries if entry not in waiting)
             before = after
     except NotFound:
         pass
     return None
+
+
+async def _waiting(accounts: Accounts, account: Account, written: set[str]) -> set[str]:
+    """The rows that are written and not yet applied: their holds are still open."""
+    holds = {request_id: hold for request_id, hold in account.holds.items() if request_id in written}
+    return {
+        request_id
+        for request_id, hold in holds.items()
+        if await accounts.awaits_its_row(account.id, request_id, hold.attempt)
+    }

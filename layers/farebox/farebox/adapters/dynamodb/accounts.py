@@ -157,6 +157,13 @@ class DynamoDBAccounts:
             if not start:
                 return found
 
+    async def awaits_its_row(self, account: str, request_id: str, attempt: int | None) -> bool:
+        """Whether the hold of `attempt` is yet to be ended by the row that is written; a ghost is not."""
+        key = {"acct": s(account), "id": s(request_id)}
+        request = {"TableName": self._tables.ledger, "Key": key, "ConsistentRead": True}
+        row = (await self._db.call("GetItem", request)).get("Item")
+        return row is not None and ("n" not in row or int(row["n"]["N"]) == attempt)
+
     async def ids(self) -> list[str]:
         """Every account's id: a scan, for the sweep and the audit only."""
         found: list[str] = []
@@ -244,7 +251,7 @@ def _account_of(item: Item) -> Account:
         held_nano=plain["held"],
         spent_nano=plain["spent"],
         credited_nano=plain["credited"],
-        holds={request_id: OpenHold(hold["a"], hold["x"]) for request_id, hold in plain["holds"].items()},
+        holds={request_id: OpenHold(hold["a"], hold["x"], hold["n"]) for request_id, hold in plain["holds"].items()},
         keys={number: _record_of(account, number, value) for number, value in plain["ks"].items()},
     )
 

@@ -51,7 +51,7 @@ _CONDITION = " AND ".join(
 _UPDATE = "SET avail = avail - :hold, held = held + :hold, holds.#r = :new"
 
 
-def account_update(admission: Admission, tables: Tables) -> dict[str, Any]:
+def account_update(admission: Admission, attempt: int, tables: Tables) -> dict[str, Any]:
     """The UpdateItem on the account, without return values."""
     return {
         "TableName": tables.accounts,
@@ -69,17 +69,18 @@ def account_update(admission: Admission, tables: Tables) -> dict[str, Any]:
             ":model": s(admission.model),
             ":hold": n(admission.hold_nano),
             ":in_flight": n(admission.in_flight_max),
-            ":new": hold_value(admission),
+            ":new": hold_value(admission, attempt),
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
-def hold_value(admission: Admission) -> Attribute:
-    """What the account remembers of a running request: amount, expiry, key, model, and the units that it took."""
+def hold_value(admission: Admission, attempt: int) -> Attribute:
+    """What the account remembers of a running request: amount, expiry, attempt, key, model, the units that it took."""
     value = {
         "a": n(admission.hold_nano),
         "x": n(admission.expires_ms),
+        "n": n(attempt),
         "k": s(admission.key.number),
         "m": s(admission.model),
     }
@@ -175,10 +176,11 @@ def networks_in(item: Item, admission: Admission) -> tuple[str, ...]:
     return tuple(plain_item(item["ks"]["M"][admission.key.number]["M"])["ips"])
 
 
-def grant_of(admission: Admission, item: Item | None) -> Grant:
-    """The grant, from the account as it is now; `item` is None where a transaction returned nothing."""
+def grant_of(admission: Admission, item: Item) -> Grant:
+    """The grant, from the account as it is now: its hold is the request's, whichever copy of the write placed it."""
+    attempt = int(item["holds"]["M"][admission.request_id]["M"]["n"]["N"])
     expired = lapsed_in(item, admission)
-    return Grant(account=admission.key.account, key_id=admission.key.id, expired=expired)
+    return Grant(account=admission.key.account, key_id=admission.key.id, expired=expired, attempt=attempt)
 
 
 def lapsed_in(item: Item | None, admission: Admission) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from farebox.errors import StoreUnavailable
 from farebox.ports import Clock, Randomness
 
 TARGET = "DynamoDB_20120810."
+Request = dict[str, Any] | Callable[[], dict[str, Any]]
 TRANSIENT = frozenset(
     {
         "InternalServerError",
@@ -72,17 +74,17 @@ class DynamoDB:
         self._random = random
         self._patience = patience
 
-    async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer as DynamoDB's JSON.
+    async def call(self, operation: str, request: Request) -> dict[str, Any]:
+        """The answer as DynamoDB's JSON. A request that is a function is made anew for each attempt.
 
         Raises ConditionFailed, TransactionCanceled, TableMissing, Rejected; StoreUnavailable when patience runs out.
         """
-        body = orjson.dumps(request)
         try:
             async with asyncio.timeout(self._patience.total_s):
                 for attempt in range(self._patience.attempts):
                     try:
-                        return await self._attempt(operation, body)
+                        made = request() if callable(request) else request
+                        return await self._attempt(operation, orjson.dumps(made))
                     except Retry:
                         await self._back_off(attempt)
         except TimeoutError:

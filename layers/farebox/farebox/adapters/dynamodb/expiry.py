@@ -38,5 +38,6 @@ def expired_row(account: str, request_id: str, hold: Item, now_ms: int, signer: 
             signature=signer.sign(document),
             signer_key_id=signer.key_id,
             at_ms=now_ms,
+            attempt=int(hold["n"]["N"]),
         )
     )

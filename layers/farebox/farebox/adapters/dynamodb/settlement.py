@@ -22,8 +22,10 @@ CREDIT = "credit"
 
 
 def ledger_row(settlement: Settlement) -> Item:
-    """The row: amount (nano-CA, <= 0), which units go back, the receipt as it was signed."""
+    """The row: amount (nano-CA, <= 0), which attempt's hold it ends, do units go back, the receipt as it was signed."""
+    attempt = {} if settlement.attempt is None else {"n": n(settlement.attempt)}
     return {
+        **attempt,
         "acct": s(settlement.account),
         "id": s(settlement.request_id),
         "kind": s(USAGE),
@@ -46,16 +48,35 @@ def put_row(row: Item, tables: Tables) -> dict[str, Any]:
     }
 
 
+def is_of(row: Item, hold: Item) -> bool:
+    """Whether the row ends this hold.
+
+    Else the hold is a ghost: a copy of the admitting write that was delayed on its way, and that placed the hold anew
+    after the settlement had taken it away. What it would cost has been paid.
+    """
+    return "n" not in row or row["n"] == hold["n"]
+
+
+def release_of(row: Item, hold: Item) -> Item:
+    """What ends a ghost: nothing is owed. It is applied, never written: the request has its row."""
+    return {**row, "amount": n(0), "n": hold["n"]}
+
+
 def wallet_update(row: Item, hold_nano: int, tables: Tables) -> dict[str, Any]:
-    """Applies a row to the wallet, if the hold is still open: the cost leaves, the rest comes back."""
+    """Applies a row to the wallet, if its hold is still open: the cost leaves, the rest comes back."""
     cost_nano = -int(row["amount"]["N"])
+    values = {":rest": n(hold_nano - cost_nano), ":hold": n(hold_nano), ":cost": n(cost_nano)}
+    condition = "holds.#r.a = :hold"
+    if "n" in row:
+        condition += " AND holds.#r.n = :attempt"
+        values[":attempt"] = row["n"]
     return {
         "TableName": tables.accounts,
         "Key": {"acct": row["acct"]},
-        "UpdateExpression": ("SET avail = avail + :rest, held = held - :hold, spent = spent + :cost REMOVE holds.#r"),
-        "ConditionExpression": "holds.#r.a = :hold",
+        "UpdateExpression": "SET avail = avail + :rest, held = held - :hold, spent = spent + :cost REMOVE holds.#r",
+        "ConditionExpression": condition,
         "ExpressionAttributeNames": {"#r": row["id"]["S"]},
-        "ExpressionAttributeValues": {":rest": n(hold_nano - cost_nano), ":hold": n(hold_nano), ":cost": n(cost_nano)},
+        "ExpressionAttributeValues": values,
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -44,6 +46,7 @@ class DynamoDBStore:
         self._signer = signer
         self._reset_at = reset_at
         self._networks = KeyNetworks()
+        self._attempts = itertools.count()
 
     # ── in ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,7 +66,10 @@ class DynamoDBStore:
         return await self._admit_paid(admission)
 
     async def _admit_paid(self, admission: Admission) -> Grant | None:
-        update = {**admitting.account_update(admission, self._tables), "ReturnValues": "ALL_NEW"}
+        def update() -> dict[str, Any]:
+            attempt = next(self._attempts)
+            return {**admitting.account_update(admission, attempt, self._tables), "ReturnValues": "ALL_NEW"}
+
         try:
             answer = await self._db.call("UpdateItem", update)
         except ConditionFailed as failed:
@@ -72,24 +78,34 @@ class DynamoDBStore:
 
     async def _admit_in_transaction(self, admission: Admission) -> Grant | None:
         """The account first, then the units, then the claim: the order of the cancellation reasons."""
-        actions = [
-            {"Update": admitting.account_update(admission, self._tables)},
+        attempt = 0
+        others = [
             *({"Update": admitting.unit_update(unit, admission, self._tables)} for unit in admission.units),
+            *(
+                [{"Put": claiming.put_claim(admission.claim, admission.now_ms, self._tables)}]
+                if admission.claim
+                else []
+            ),
         ]
-        if admission.claim is not None:
-            actions.append({"Put": claiming.put_claim(admission.claim, admission.now_ms, self._tables)})
+
+        def transaction() -> dict[str, Any]:
+            nonlocal attempt
+            attempt = next(self._attempts)
+            update = admitting.account_update(admission, attempt, self._tables)
+            return {"TransactItems": [{"Update": update}, *others]}
+
         try:
-            await self._db.call("TransactWriteItems", {"TransactItems": actions})
+            await self._db.call("TransactWriteItems", transaction)
         except TransactionCanceled as cancelled:
             if cancelled.failed(0):
                 return await self._resolve(admission, cancelled.reasons[0].item)
             for index, unit in enumerate(admission.units, start=1):
                 if cancelled.failed(index):
                     raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
-            if admission.claim is not None and cancelled.failed(len(actions) - 1):
+            if admission.claim is not None and cancelled.failed(len(others)):
                 return await self._admit_instead(admission, admission.claim, cancelled.reasons[-1].item)
             return None
-        return admitting.grant_of(admission, None)
+        return Grant(account=admission.key.account, key_id=admission.key.id, attempt=attempt)
 
     async def _admit_instead(self, admission: Admission, claim: Claim, item: Item | None) -> Grant | None:
         """Another request holds the claim. If that one brought nothing, this one may take its place."""
@@ -110,7 +126,7 @@ class DynamoDBStore:
 
     async def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
         """A failed condition on the account: our own lost acknowledgement, a refusal, or a race that has passed."""
-        if admitting.already_in(item, admission.request_id):
+        if item is not None and admitting.already_in(item, admission.request_id):
             return admitting.grant_of(admission, item)
         refusal = admitting.why_refused(item, admission)
         if isinstance(refusal, InsufficientBalance | TooManyInFlight) and admitting.lapsed_in(item, admission):
@@ -202,9 +218,13 @@ class DynamoDBStore:
         """Step 2 by somebody who does not know the hold: it is read from the account."""
         item = await self._account(row["acct"]["S"])
         hold = item["holds"]["M"].get(row["id"]["S"]) if item else None
-        if hold is not None:
-            units = settling.units_of(hold["M"]) if row["back"]["BOOL"] else ()
-            await self._apply(row, int(hold["M"]["a"]["N"]), units)
+        if hold is None:
+            return
+        ghost = not settling.is_of(row, hold["M"])
+        if ghost:
+            row = settling.release_of(row, hold["M"])
+        units = settling.units_of(hold["M"]) if ghost or row["back"]["BOOL"] else ()
+        await self._apply(row, int(hold["M"]["a"]["N"]), units)
 
     async def _apply(self, row: Item, hold_nano: int, units: tuple[Unit, ...]) -> None:
         """Step 2. A hold that is no longer there was ended before, by a row that is the same."""
