@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from farebox.domain import ids
@@ -21,7 +22,7 @@ from farebox.ports import Clock, Randomness
 
 def new_app(title: str, clock: Clock, random: Randomness) -> FastAPI:
     """A FastAPI application with our errors and our request id, and no pages of its own."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(FareboxError, _farebox_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -43,17 +44,31 @@ def caller_key(request: Request) -> ApiKey:
     return api_key(request.headers.raw)
 
 
-def admin_only(token: str | None) -> Callable[[Request], None]:
-    """A dependency that lets only the admin pass; without a token nobody, and nothing tells that it is there."""
+def admin_only(token: str | None) -> type[APIRoute]:
+    """Routes that let only the admin pass; without a token nobody, and nothing tells that they are there.
 
-    def check(request: Request) -> None:
-        if token is None:
-            raise NotFound
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-        if not hmac.compare_digest(given, token.encode()):
-            raise InvalidApiKey
+    A route and not a dependency: FastAPI reads and judges the body before any dependency runs.
+    """
 
-    return check
+    class AdminRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def checked(request: Request) -> Response:
+                _check_admin(request, token)
+                return await handle(request)
+
+            return checked
+
+    return AdminRoute
+
+
+def _check_admin(request: Request, token: str | None) -> None:
+    if token is None:
+        raise NotFound
+    given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+    if not hmac.compare_digest(given, token.encode()):
+        raise InvalidApiKey
 
 
 def json_response(document: object, status: int = 200) -> Response:
@@ -71,6 +86,8 @@ async def _farebox_error(_: Request, error: Exception) -> Response:
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     problems = cast(RequestValidationError, error).errors()
+    if problems[0]["type"] == "json_invalid":  # its place is a position in the text, not a parameter
+        return error_response(InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON."))
     places = [".".join(str(part) for part in each["loc"] if part != "body") for each in problems]
     param = places[0] or None
     return error_response(
