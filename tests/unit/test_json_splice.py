@@ -161,3 +161,24 @@ def test_a_long_string_full_of_escapes_is_read_in_one_pass() -> None:
     body = b'{"a":"' + b'\\"\\\\' * 500_000 + b'","n":1}'
 
     assert splice(body, {"n": b"2"}) == body[:-2] + b"2}"
+
+
+@given(bodies())
+def test_the_short_way_to_duplicates_says_the_same_as_the_scan(body: tuple[dict[str, Any], bytes]) -> None:
+    document, written = body
+    assert has_duplicates(written, document) is has_duplicates(written)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","mod\\u0065l":"b"}',
+        b'{"m\\u006fdel":"a","model":"b"}',
+        b'{"a\\/b":1,"a/b":2}',
+        b'{"a\\"b":1,"a\\u0022b":2}',
+        b'{"tab\\t":1,"tab\\u0009":2}',
+    ],
+)
+def test_no_spelling_hides_a_duplicate_from_the_short_way(body: bytes) -> None:
+    assert has_duplicates(body, json.loads(body))

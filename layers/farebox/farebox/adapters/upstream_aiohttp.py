@@ -77,6 +77,8 @@ def _mapped(otherwise: type[Exception]) -> Iterator[None]:
     """The one place where aiohttp's errors become ours. Their texts hold hosts, so they are not kept."""
     try:
         yield
+    except aiohttp.ConnectionTimeoutError:
+        raise otherwise from None
     except aiohttp.ServerTimeoutError:
         raise Stalled from None
     except (aiohttp.ClientError, OSError):

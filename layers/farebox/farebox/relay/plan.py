@@ -141,7 +141,7 @@ def read(endpoint: Endpoint, body: bytes) -> Ask:
         raise InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON.") from None
     if not isinstance(fields, dict):
         raise InvalidRequest(zh="请求体必须是 JSON 对象。", en="The body must be a JSON object.")
-    if json_splice.has_duplicates(body):
+    if json_splice.has_duplicates(body, fields):
         raise InvalidRequest(zh="请求体含有重复的参数。", en="The body names a parameter twice.")
     return endpoint.read(fields)
 
