@@ -261,7 +261,7 @@ def _wrong(row: Row) -> Iterable[str]:
 def table(rows: Iterable[Row]) -> str:
     """All cases as a table in Markdown."""
     lines = [
-        "| # | key | answer | caller left after | by | upstream then sent | outcome | entries | nano-CA | held | unit | |",
+        "| # | key | answer | left after | by | upstream then sent | outcome | entries | nano-CA | held | unit | |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for number, row in enumerate(rows, start=1):
