@@ -97,22 +97,19 @@ def test_no_json_makes_a_reader_raise_anything_but_a_refusal(kind: str, extra: d
     assert ask.count_input(len) >= 0
 
 
-KNOWN = st.sampled_from(
-    [
-        "model",
-        "messages",
-        "prompt",
-        "input",
-        "suffix",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-    ]
-    + ["n", "best_of", "tools", "functions", "tool_choice", "function_call", "response_format", "modalities", "audio"]
-    + ["service_tier", "prediction", "web_search_options", "search_parameters", "plugins", "enable_search"]
-    + ["encoding_format", "dimensions"]
-)
+COMMON = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "best_of",
+    "tools",
+    "functions",
+]
+OTHERS = ["messages", "prompt", "input", "suffix", "tool_choice", "function_call", "response_format", "dimensions"]
+KNOWN = st.sampled_from([*COMMON, *OTHERS, *openai_chat.FREE_OF_CHARGE, "web_search_options", "encoding_format"])
 
 
 @pytest.mark.parametrize("kind", READERS)
