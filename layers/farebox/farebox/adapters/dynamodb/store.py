@@ -118,6 +118,10 @@ class DynamoDBStore:
             return None
         row = await self._ledger_row(admission.key.account, other["rid"])
         if row is None:
+            # It runs, or its process died: then a lapsed hold is all that is left of it, and no sweep is waited for.
+            await self.expire(admission.key.account, admission.now_ms)
+            row = await self._ledger_row(admission.key.account, other["rid"])
+        if row is None:
             raise AlreadyRunning
         document = orjson.loads(plain(row["receipt"]))
         if document["cost_nano"] or document["outcome"] not in claiming.BROUGHT_NOTHING:
