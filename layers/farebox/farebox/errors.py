@@ -227,22 +227,22 @@ class Unavailable(FareboxError):
 class UpstreamError(Unavailable):
     """The upstream answered with an error of its own, or with something that is no answer."""
 
-    zh = "上游返回错误，本次请求未计费。"
-    en = "The upstream answered with an error. This request costs nothing."
+    zh = "上游返回错误。没有内容返回的请求不计费。"
+    en = "The upstream answered with an error. What brings no content costs nothing."
 
 
 class UpstreamUnavailable(Unavailable):
     """The upstream could not be reached, or is overloaded."""
 
-    zh = "上游暂不可用，本次请求未计费，请稍后重试。"
-    en = "The upstream is unavailable. This request costs nothing; please retry later."
+    zh = "上游暂不可用，请稍后重试。没有内容返回的请求不计费。"
+    en = "The upstream is unavailable; please retry later. What brings no content costs nothing."
 
 
 class UpstreamTimeout(Unavailable):
     """The upstream sent nothing for too long."""
 
-    zh = "上游超时，本次请求未计费。"
-    en = "The upstream timed out. This request costs nothing."
+    zh = "上游超时。没有内容返回的请求不计费。"
+    en = "The upstream timed out. What brings no content costs nothing."
 
 
 class StoreUnavailable(Unavailable):

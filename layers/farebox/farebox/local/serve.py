@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -42,7 +43,8 @@ class Options:
 
 
 async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> None:
-    """Runs until a signal. Raises SettingsError, DirectoryInUse, StoreMissing, DemoMissing, BadEnvironment."""
+    """Runs until a signal. Raises SettingsError, DirectoryInUse, StoreMissing, DemoMissing, BadEnvironment,
+    StoreUnavailable."""
     settings = settings_of(environ, options.config)
     data = DataDir(options.data_dir)
     async with AsyncExitStack() as stack:
@@ -75,6 +77,7 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
             channels=channels,
         )
+        stack.push_async_callback(services.close)
         # The rank files take a third of a second: nobody's first request should wait for them.
         warming = (asyncio.to_thread(services.tokenizer.count, encoding, "") for encoding in sorted(TOKENIZERS))
         await asyncio.gather(ensure(services.db, services.tables), *warming)
@@ -92,7 +95,6 @@ async def _listen(options: Options, services: Services, data: DataDir) -> None:
             job.cancel()
             with suppress(asyncio.CancelledError):
                 await job
-        await services.close()
 
     app = OneOrigin(relay_app(services), keys_app(services), billing_app(services), on_start=start, on_stop=end)
     server = _Server(
@@ -129,9 +131,16 @@ class _Server(uvicorn.Server):
 
     on_ready: Callable[[str], None]
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
+        """The first signal drains, the second insists: what still runs is cut, billed for what came, and settled."""
+        if self.should_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+        self.should_exit = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal drains, the second insists. uvicorn's own way would end the process before our children."""
+        """uvicorn's own way would end the process before our children."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)

@@ -55,6 +55,12 @@ class Relay:
         relayed = Relayed(OpenAITap(self.gate.planner.counter(admitted.plan.model)))
         try:
             await self._forward(admitted, relayed, caller)
+        except asyncio.CancelledError:
+            # This process ends. A stream that has not had its end must not look as if it had.
+            relayed.finished = relayed.delivered
+            if not relayed.delivered:
+                relayed.late, relayed.failure = True, UpstreamTimeout()
+            raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still end in a settlement and an answer
             self.telemetry.trouble("relay_failed", {"request_id": call.request_id, "error": type(error).__name__})
             relayed.failure = UpstreamError()
