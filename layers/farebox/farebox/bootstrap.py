@@ -279,7 +279,10 @@ def clock_of(environ: Mapping[str, str]) -> SystemClock:
         raise BadEnvironment(f"{shifted[0]} is for tests only and refused in production")
     if path := environ.get("FAREBOX_CLOCK_FILE"):
         return SystemClock(offset_from_file(Path(path)))
-    offset_s = float(environ.get("FAREBOX_CLOCK_OFFSET_S") or 0)
+    try:
+        offset_s = float(environ.get("FAREBOX_CLOCK_OFFSET_S") or 0)
+    except ValueError:
+        raise BadEnvironment("FAREBOX_CLOCK_OFFSET_S must be a number of seconds") from None
     return SystemClock(lambda: offset_s)
 
 

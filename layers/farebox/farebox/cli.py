@@ -30,6 +30,7 @@ def main() -> None:
 def serve(config: Path | None, host: str, port: int, data_dir: Path, demo: bool) -> None:
     """Run the whole service on one origin."""
     from farebox.bootstrap import BadEnvironment
+    from farebox.errors import StoreUnavailable
     from farebox.local.data_dir import DirectoryInUse
     from farebox.local.demo_process import DemoMissing
     from farebox.local.serve import Options, run
@@ -42,6 +43,8 @@ def serve(config: Path | None, host: str, port: int, data_dir: Path, demo: bool)
         for problem in error.problems:
             click.echo(f"settings: {problem}", err=True)
         sys.exit(2)
+    except StoreUnavailable:
+        raise click.ClickException("the store does not answer; [store] endpoint says where it is") from None
     except (BadEnvironment, DirectoryInUse, DemoMissing, StoreMissing) as error:
         raise click.ClickException(str(error)) from None
 
