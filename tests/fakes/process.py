@@ -38,7 +38,7 @@ class FareboxProcess:
         env: Mapping[str, str] | None = None,
         port: int = 0,
     ) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._demo = demo
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("FAREBOX_")} | dict(
             env or {}
@@ -71,11 +71,11 @@ class FareboxProcess:
 
     def launch(self) -> None:
         """Starts it without waiting: for those that are not meant to become ready."""
-        self._data_dir.parent.mkdir(parents=True, exist_ok=True)
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [FAREBOX, *self._arguments],
             env=self._env,
-            cwd=self._data_dir.parent,  # no farebox.toml is there
+            cwd=self.data_dir.parent,  # no farebox.toml is there
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -159,7 +159,7 @@ class FareboxProcess:
 
     def children(self) -> dict[int, str]:
         """pid → command line of each process that it started."""
-        return {pid: command_line(pid) for pid in _pids() if _parent_of(pid) == self.pid}
+        return {pid: command_line(pid) for pid in pids() if _parent_of(pid) == self.pid}
 
     def child(self, name: str) -> int:
         """The pid of the child whose command line has `name` in it."""
@@ -239,7 +239,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def _pids() -> list[int]:
+def pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
