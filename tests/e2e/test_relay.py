@@ -14,7 +14,8 @@ def test_a_plain_answer_arrives_as_it_was_and_is_billed_from_the_upstreams_usage
     farebox: RunningFarebox, upstream: ScriptedUpstream
 ) -> None:
     key = farebox.new_key(credit="1")
-    answer = httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers={"authorization": f"Bearer {key.text}"})
+    headers = {"authorization": f"Bearer {key.text}"}
+    answer = httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers)
 
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"] == "hello"

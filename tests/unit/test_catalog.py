@@ -18,7 +18,7 @@ SEED = Path(__file__).parents[1] / "data" / "seed"
 SEED_FROM_MS = 1_746_057_600_000  # 2025-05-01T00:00:00Z
 FIGURE = re.compile(r"[0-9]+\.[0-9]+")
 OTHER_FORMS = {  # a price's text without its figures → the unit that each prices, and how many of it
-    "文字输入: CA/1K Tokens, 图片输入: CA/1K Tokens, 图片输入： CA/1K Tokens": (  # noqa: RUF001 - as in the seed
+    "文字输入: CA/1K Tokens, 图片输入: CA/1K Tokens, 图片输入： CA/1K Tokens": (
         ("input_token", 1000),
         ("image_input_token", 1000),
         ("image_output_token", 1000),
@@ -36,8 +36,8 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def image_of(name: str) -> tuple[str, str]:
-    """The model and the price key that the seed's `dall-e-3-hd 1024×1792` stands for."""  # noqa: RUF002
-    model_id, size = name.replace("×", "x").split(" ")  # noqa: RUF001 - the seed writes both
+    """The model and the price key that the seed's `dall-e-3-hd 1024×1792` stands for."""
+    model_id, size = name.replace("×", "x").split(" ")
     quality = "hd" if model_id.endswith("-hd") else "standard"
     return model_id.removesuffix("-hd"), f"{quality}:{size}"
 

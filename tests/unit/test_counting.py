@@ -170,9 +170,46 @@ def test_prompts_and_inputs_have_four_forms(given_: Any, tokens: int) -> None:
 
 
 NAMES = st.sampled_from(
-    "role content name type text refusal tool_calls function custom function_call arguments input tools functions "
-    "parameters properties items required enum anyOf allOf $ref $defs description format messages tool_choice "
-    "response_format json_schema schema system user tool image_url object array string none".split()
+    [
+        "role",
+        "content",
+        "name",
+        "type",
+        "text",
+        "refusal",
+        "tool_calls",
+        "function",
+        "custom",
+        "function_call",
+        "arguments",
+        "input",
+        "tools",
+        "functions",
+        "parameters",
+        "properties",
+        "items",
+        "required",
+        "enum",
+        "anyOf",
+        "allOf",
+        "$ref",
+        "$defs",
+        "description",
+        "format",
+        "messages",
+        "tool_choice",
+        "response_format",
+        "json_schema",
+        "schema",
+        "system",
+        "user",
+        "tool",
+        "image_url",
+        "object",
+        "array",
+        "string",
+        "none",
+    ]
 )
 SCALARS = (
     st.none()
