@@ -97,18 +97,34 @@ class DynamoDBStore:
         try:
             await self._db.call("TransactWriteItems", transaction)
         except TransactionCanceled as cancelled:
-            if cancelled.failed(0):
-                return await self._resolve(admission, cancelled.reasons[0].item)
-            for index, unit in enumerate(admission.units, start=1):
-                if cancelled.failed(index):
-                    raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
-            if admission.claim is not None and cancelled.failed(len(others)):
-                return await self._admit_instead(admission, admission.claim, cancelled.reasons[-1].item)
-            return None
+            claim = admission.claim if admission.claim is not None and cancelled.failed(len(others)) else None
+            try:
+                if cancelled.failed(0):
+                    return await self._resolve(admission, cancelled.reasons[0].item)
+                for index, unit in enumerate(admission.units, start=1):
+                    if cancelled.failed(index):
+                        raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
+            except (InsufficientBalance, TooManyInFlight, DailyQuotaExceeded):
+                if (
+                    claim is not None
+                ):  # a repeat is told that it is one, also where its first run took the last
+                    await self._replaceable(admission, claim, cancelled.reasons[-1].item)
+                raise
+            return await self._admit_instead(admission, claim, cancelled.reasons[-1].item) if claim else None
         return Grant(account=admission.key.account, key_id=admission.key.id, attempt=attempt)
 
     async def _admit_instead(self, admission: Admission, claim: Claim, item: Item | None) -> Grant | None:
-        """Another request holds the claim. If that one brought nothing, this one may take its place."""
+        """Another request holds the claim. If that one brought nothing, this one takes its place."""
+        replaces = await self._replaceable(admission, claim, item)
+        if replaces is None:
+            return None
+        return await self._admit_in_transaction(replace(admission, claim=replace(claim, replaces=replaces)))
+
+    async def _replaceable(self, admission: Admission, claim: Claim, item: Item | None) -> str | None:
+        """The request that holds the claim and brought nothing; None where it is worth looking again.
+
+        Raises Conflict, AlreadyRunning, AlreadyCompleted.
+        """
         if item is None:
             return None  # it has just gone
         other = plain_item(item)
@@ -126,7 +142,7 @@ class DynamoDBStore:
         document = orjson.loads(plain(row["receipt"]))
         if document["cost_nano"] or document["outcome"] not in claiming.BROUGHT_NOTHING:
             raise AlreadyCompleted(claiming.told(document))
-        return await self._admit_in_transaction(replace(admission, claim=replace(claim, replaces=other["rid"])))
+        return str(other["rid"])
 
     async def _resolve(self, admission: Admission, item: Item | None) -> Grant | None:
         """A failed condition on the account: our own lost acknowledgement, a refusal, or a race that has passed."""
