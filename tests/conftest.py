@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from farebox.settings import Settings
 from tests.fakes.service import ADMIN_TOKEN, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
+
+# Machines are shared and noisy: how long an example took says nothing about the code.
+settings.register_profile("farebox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farebox")
 
 
 @pytest.fixture(scope="session")
