@@ -17,7 +17,7 @@ RESTART_PAUSE_S = 0.2
 
 
 class StoreMissing(Exception):
-    """There is no dynoxide for this machine."""
+    """There is no dynoxide for this machine, or it does not run."""
 
 
 class EmbeddedStore:
@@ -60,7 +60,9 @@ class EmbeddedStore:
             preexec_fn=die_with_parent,
         )
         async with asyncio.timeout(READY_S):
-            while not await self._accepts():  # noqa: ASYNC110 - another process has no event for us
+            while not await self._accepts():
+                if self._process.returncode is not None:
+                    raise StoreMissing(f"the embedded store ended while it started on {self._database}")
                 await asyncio.sleep(0.02)
 
     async def _accepts(self) -> bool:
@@ -75,7 +77,8 @@ class EmbeddedStore:
         while self._process is not None:
             await self._process.wait()
             await asyncio.sleep(RESTART_PAUSE_S)
-            await self._spawn()
+            with suppress(StoreMissing, TimeoutError, OSError):  # it may die while it starts, too
+                await self._spawn()
 
 
 def program() -> Path:
