@@ -388,3 +388,10 @@ def test_a_store_that_is_not_there_ends_the_start_in_one_sentence(tmp_path: Path
 def _accepts(endpoint: str) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", int(endpoint.rpartition(":")[2]))) == 0
+
+
+def test_a_database_that_is_none_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "store.sqlite").write_bytes(b"this is no database" * 100)
+
+    assert "the embedded store ended while it started" in failed_start(tmp_path)
