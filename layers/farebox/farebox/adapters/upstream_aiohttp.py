@@ -5,6 +5,7 @@ aiohttp and not httpx, by measurement: a fraction of the CPU per request at 32 c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
@@ -39,6 +40,18 @@ class AiohttpAnswer:
         self._response = response
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        connection = response.connection
+        self._lost = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+        if self._lost is not None:
+            self._lost.add_done_callback(self._end)
+
+    def release(self) -> None:
+        """Gives the connection back, or closes it where the body has not been read to its end."""
+        self._response.release()
+        if self._lost is not None and not self._lost.done():
+            self._lost.remove_done_callback(self._end)
+            self._lost.remove_done_callback(_heard)
+            self._lost.add_done_callback(_heard)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _mapped(Cut):
@@ -55,6 +68,13 @@ class AiohttpAnswer:
             pieces.append(chunk)
         return b"".join(pieces)
 
+    def _end(self, lost: asyncio.Future[None]) -> None:
+        """aiohttp 3.14 tells nobody who waits for a body when a chunk of it is malformed; not even silence ends it."""
+        _heard(lost)
+        body = self._response.content
+        if not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError())
+
 
 class AiohttpUpstream:
     """See ports.Upstream."""
@@ -66,10 +86,17 @@ class AiohttpUpstream:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[AiohttpAnswer]:
         with _mapped(Unreachable):
             response = await self._session().post(url, data=body, headers=headers, allow_redirects=False)
+        answer = AiohttpAnswer(response)
         try:
-            yield AiohttpAnswer(response)
+            yield answer
         finally:
-            response.release()
+            answer.release()
+
+
+def _heard(lost: asyncio.Future[None]) -> None:
+    """Takes note of how a connection ended, or asyncio would log it."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 @contextmanager
