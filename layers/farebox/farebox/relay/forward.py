@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from farebox.dialects import sse
+from farebox.dialects import json_splice, sse
 from farebox.dialects.openai_tap import OpenAITap
 from farebox.errors import (
     FareboxError,
@@ -33,7 +33,9 @@ ERROR_BYTES_MAX = 64 * 1024
 LINGER_S = 0.05
 """How long to wait for a clean end after [DONE], so that the connection can be used again."""
 RETRY_AFTER_S_MAX = 60
-_SAFE_WORD = re.compile(r"[A-Za-z0-9_.\[\]]{1,64}")
+PARAM_CHARS_MAX = 64
+_PARAM = re.compile(r"([A-Za-z0-9_]+)[A-Za-z0-9_.\[\]]*")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _USAGE_NULL = b',"usage":null'
 
 FAILURES: dict[type[UpstreamFailure], type[Unavailable]] = {
@@ -93,7 +95,7 @@ async def forward(
     try:
         async with upstream.post(url, _request_headers(plan.channel, key, stream=plan.ask.stream), plan.body) as answer:
             if answer.status != 200:
-                await _refused(answer, relayed)
+                await _refused(answer, plan.body, relayed)
             elif plan.ask.stream:
                 await _Passage(answer, plan, relayed, caller, headers).run()
             else:
@@ -195,10 +197,10 @@ async def _plain(answer: Answer, relayed: Relayed, headers: Headers) -> None:
         relayed.failure = UpstreamError()
 
 
-async def _refused(answer: Answer, relayed: Relayed) -> None:
-    """An answer with an error status. Of its text only safe words survive: parameter and code."""
+async def _refused(answer: Answer, sent: bytes, relayed: Relayed) -> None:
+    """An answer with an error status. Of its text only the name of a parameter survives, if the request has it."""
     if answer.status in CALLERS_FAULT:
-        param = _param_of(await answer.body(ERROR_BYTES_MAX))
+        param = _param_of(await answer.body(ERROR_BYTES_MAX), sent)
         relayed.refused = True
         relayed.failure = InvalidRequest(
             param=param,
@@ -207,18 +209,20 @@ async def _refused(answer: Answer, relayed: Relayed) -> None:
         )
         return
     retry_after = answer.headers.get("retry-after", "")
-    retry_after_s = (
-        min(int(retry_after), RETRY_AFTER_S_MAX) if retry_after.isascii() and retry_after.isdigit() else None
-    )
+    retry_after_s = min(int(retry_after), RETRY_AFTER_S_MAX) if _SECONDS.fullmatch(retry_after) else None
     relayed.failure = STATUSES.get(answer.status, UpstreamError)(retry_after_s=retry_after_s)
 
 
-def _param_of(body: bytes) -> str | None:
+def _param_of(body: bytes, sent: bytes) -> str | None:
+    """The parameter that an error names. Only one of the caller's own: any other word might be a host or an account."""
     try:
         param = orjson.loads(body)["error"]["param"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
-    return param if isinstance(param, str) and _SAFE_WORD.fullmatch(param) else None
+    named = _PARAM.fullmatch(param) if isinstance(param, str) and len(param) <= PARAM_CHARS_MAX else None
+    if named is None or named[1] not in {member.name for member in json_splice.members(sent)}:
+        return None
+    return named[0]
 
 
 def _request_headers(channel: Channel, key: str, *, stream: bool) -> dict[str, str]:
