@@ -172,7 +172,8 @@ class Relay:
 
 def _reply_headers(upstream_headers: Mapping[str, str], admitted: Admitted) -> RawHeaders:
     """What a caller sees of the upstream's headers, what keeps proxies from holding a stream back, what was lowered."""
-    kept = [(name.encode(), upstream_headers[name].encode()) for name in PASSED_ON if name in upstream_headers]
+    present = [name for name in PASSED_ON if name in upstream_headers]
+    kept = [(name.encode(), upstream_headers[name].encode("utf-8", "surrogateescape")) for name in present]
     if admitted.plan.ask.stream:
         kept += [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
     if admitted.lowered is not None:
