@@ -230,6 +230,8 @@ def breaks() -> Iterator[Any]:
     chunked = [Send(b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")]
     chunked += [Send(b"%x\r\n%s\r\n" % (len(step.data), step.data)) for step in content[1:]]  # type: ignore[union-attr]
     yield pytest.param(chunked, id="chunks without an end")
+    yield pytest.param([*chunked, Sleep(0.1), Send(b"zz\r\n")], id="a chunk that is none")
+    yield pytest.param([*chunked, Sleep(0.1), Send(b"5\r\nabcdefghijk\r\n")], id="a chunk that is too long")
 
 
 @pytest.mark.parametrize("script", list(breaks()))
