@@ -38,17 +38,27 @@ CANCELLED_BY_OTHERS = frozenset({"TransactionConflict", "ThrottlingError", "Prov
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to try. Backoff doubles from `backoff_ms` with full jitter."""
+    """How long to try. Backoff doubles from `backoff_ms` with full jitter.
 
-    attempt_s: float = 2.0
-    total_s: float = 4.0
+    `silence_s`: how long the store may say nothing to an attempt, and `silences`: how often. It counts from the
+    sending, so that a crowd of our own which waits for its turn is not turned away from a store that works.
+    `total_s`: the end in any case.
+    """
+
+    silence_s: float = 2.0
+    silences: int = 2
+    total_s: float = 12.0
     attempts: int = 8
     backoff_ms: int = 10
     backoff_ms_max: int = 500
 
 
 class Retry(Exception):
-    """Internal: this attempt failed in a way that may pass."""
+    """Internal: this attempt failed in a way that may pass. `silent`: the store said nothing at all."""
+
+    def __init__(self, *, silent: bool = False) -> None:
+        super().__init__()
+        self.silent = silent
 
 
 class DynamoDB:
@@ -79,13 +89,17 @@ class DynamoDB:
 
         Raises ConditionFailed, TransactionCanceled, TableMissing, Rejected; StoreUnavailable when patience runs out.
         """
+        silences = 0
         try:
             async with asyncio.timeout(self._patience.total_s):
                 for attempt in range(self._patience.attempts):
                     try:
                         made = request() if callable(request) else request
                         return await self._attempt(operation, orjson.dumps(made))
-                    except Retry:
+                    except Retry as retry:
+                        silences += retry.silent
+                        if silences >= self._patience.silences:
+                            break
                         await self._back_off(attempt)
         except TimeoutError:
             pass
@@ -100,13 +114,14 @@ class DynamoDB:
             credentials=await self._credentials.current(now_ms),
             now_ms=now_ms,
         )
-        timeout = aiohttp.ClientTimeout(total=self._patience.attempt_s)
+        silence_s = self._patience.silence_s
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=silence_s, sock_read=silence_s)
         try:
             async with self._session().post(self._endpoint, data=body, headers=headers, timeout=timeout) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Retry from error
+            raise Retry(silent=isinstance(error, TimeoutError)) from error
         if status == 200:
             return orjson.loads(answer)  # type: ignore[no-any-return]
         raise _error_of(status, answer)
