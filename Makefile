@@ -13,7 +13,7 @@ export AWS_DEFAULT_REGION ?= us-east-1
 include layers/tiktoken/rules.mk
 include scripts/aws.mk
 
-.PHONY: help setup run test check lint types architecture lock clean
+.PHONY: help setup run test soak check lint types architecture lock clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ run: setup  ## Runs the whole service on http://127.0.0.1:8787
 
 test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite
 	$(BIN)/python -m pytest
+
+soak: .venv/.dev setup  ## Long tests: faults, kills, memory
+	FAREBOX_SOAK=1 $(BIN)/python -m pytest -m soak -s --durations=0
 
 check: lint types architecture template test  ## Everything that CI runs
 
