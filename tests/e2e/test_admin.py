@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from farebox.settings import Settings
+from tests.fakes.process import http
 from tests.fakes.service import ADMIN_TOKEN, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -37,7 +38,7 @@ class Admin:
         self._headers = {} if token is None else {"authorization": f"Bearer {token}" if token else ""}
 
     def __call__(self, method: str, path: str, body: object = None) -> httpx.Response:
-        return httpx.request(method, self._url + path, json=body, headers=self._headers)
+        return http.request(method, self._url + path, json=body, headers=self._headers)
 
     def new_key(self, **wanted: object) -> dict[str, Any]:
         answer = self("POST", "/keys", {"kind": "paid", "credit": "10.00", **wanted})
@@ -59,7 +60,7 @@ def admin(farebox: RunningFarebox) -> Admin:
 
 def ask(farebox: RunningFarebox, key: str, *, address: str = "198.51.100.1", **body: object) -> httpx.Response:
     headers = {"authorization": f"Bearer {key}", "x-forwarded-for": address}
-    return httpx.post(f"{farebox.base_url}/chat/completions", json={**CHAT, **body}, headers=headers)
+    return http.post(f"{farebox.base_url}/chat/completions", json={**CHAT, **body}, headers=headers)
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -80,7 +81,7 @@ def test_a_wrong_token_is_401_on_every_call(
 def test_the_token_is_looked_at_before_the_body(farebox: RunningFarebox) -> None:
     stranger = {"authorization": "Bearer wrong", "content-type": "application/json"}
     for body in (b"{", b'{"kind":"nonsense"}', b""):
-        answer = httpx.post(f"{farebox.url}/admin/v1/keys", content=body, headers=stranger)
+        answer = http.post(f"{farebox.url}/admin/v1/keys", content=body, headers=stranger)
         assert code_of(answer) == (401, "invalid_api_key")
 
 
@@ -106,7 +107,7 @@ def test_without_a_token_in_the_settings_there_is_no_admin_api(
 def test_where_there_is_no_admin_api_a_bad_body_does_not_betray_one(without_admin: RunningFarebox) -> None:
     for body in (b"{", b'{"kind":"nonsense"}'):
         headers = {"content-type": "application/json"}
-        answer = httpx.post(f"{without_admin.url}/admin/v1/keys", content=body, headers=headers)
+        answer = http.post(f"{without_admin.url}/admin/v1/keys", content=body, headers=headers)
         assert code_of(answer) == (404, "not_found")
 
 
@@ -163,7 +164,7 @@ def test_a_revoked_key_is_refused_with_the_very_next_request(
 
     assert (gone.status_code, gone.json()["status"]) == (200, "revoked")
     assert code_of(ask(farebox, made["key"])) == (401, "invalid_api_key")
-    balance = httpx.post(f"{farebox.base_url}/query/balance", headers={"authorization": made["key"]})
+    balance = http.post(f"{farebox.base_url}/query/balance", headers={"authorization": made["key"]})
     assert code_of(balance) == (401, "invalid_api_key")
     assert upstream.requests == []
 
@@ -335,7 +336,7 @@ def test_a_body_of_another_shape_is_refused(admin: Admin, body: object) -> None:
 
 def test_broken_json_is_400_and_blames_no_parameter(farebox: RunningFarebox) -> None:
     headers = {"authorization": f"Bearer {ADMIN_TOKEN}", "content-type": "application/json"}
-    answer = httpx.post(f"{farebox.url}/admin/v1/keys", content=b'{"kind": "paid"', headers=headers)
+    answer = http.post(f"{farebox.url}/admin/v1/keys", content=b'{"kind": "paid"', headers=headers)
 
     assert code_of(answer) == (400, "invalid_request")
     assert answer.json()["error"]["param"] is None

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.fakes.process import FareboxProcess, is_running, wait_until
+from tests.fakes.process import FareboxProcess, http, is_running, wait_until
 from tests.fakes.upstream import (
     Request,
     ScriptedUpstream,
@@ -55,7 +55,7 @@ class Ledgered:
 
     def ask(self, service: FareboxProcess) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key}"}
-        answer = httpx.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers, timeout=30)
+        answer = http.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers)
         if answer.status_code == 200:
             assert nano(answer.headers["x-farebox-cost"]) == COST_NANO
             self.acknowledged.append(answer.headers["x-request-id"])
@@ -68,7 +68,7 @@ class Ledgered:
         return seen
 
     def receipt(self, service: FareboxProcess, request_id: str) -> dict[str, object]:
-        answer = httpx.get(f"{service.base_url}/receipts/{request_id}", headers={"authorization": self.key})
+        answer = http.get(f"{service.base_url}/receipts/{request_id}", headers={"authorization": self.key})
         assert answer.status_code == 200, answer.text
         document: dict[str, object] = answer.json()["receipt"]
         return document
@@ -198,12 +198,12 @@ def test_a_kill_gives_no_free_request_back_and_takes_none_away(endless: Scripted
     with FareboxProcess(tmp_path / "data", config=settings, env=ENV) as service:
         free = service.new_key(kind="free", credit=None)["key"]
         headers = {"authorization": free}
-        first = httpx.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers)
+        first = http.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers)
         assert first.headers["x-ratelimit-remaining-requests"] == "2"
         with live_streams(service, [free]):
             service.kill()
     with FareboxProcess(tmp_path / "data", config=settings, env=ENV) as service:
-        answers = [httpx.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers) for _ in range(2)]
+        answers = [http.post(f"{service.base_url}/chat/completions", json=CHAT, headers=headers) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 429]
     assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
@@ -336,11 +336,11 @@ def test_while_the_store_is_away_requests_get_503_and_reach_no_upstream(
             headers = [{"authorization": one.key}, {"authorization": free}]
             with ThreadPoolExecutor(4) as pool:
                 asked = [
-                    pool.submit(httpx.post, f"{service.base_url}/chat/completions", json=CHAT, headers=each, timeout=30)
+                    pool.submit(http.post, f"{service.base_url}/chat/completions", json=CHAT, headers=each)
                     for each in headers
                 ]
-                ready = pool.submit(httpx.get, f"{service.url}/readyz", timeout=30)
-                assert httpx.get(f"{service.url}/healthz").status_code == 200
+                ready = pool.submit(http.get, f"{service.url}/readyz")
+                assert http.get(f"{service.url}/healthz").status_code == 200
                 answers = [each.result() for each in (*asked, ready)]
         finally:
             os.kill(store, signal.SIGCONT)
@@ -352,5 +352,5 @@ def test_while_the_store_is_away_requests_get_503_and_reach_no_upstream(
         wait_until(lambda: one.seen(service)["held"] == "0", within_s=20)  # also if a write got through after all
         assert one.ask(service).status_code == 200
         assert nano(one.seen(service)["spent"]) == COST_NANO
-        left = httpx.post(f"{service.base_url}/chat/completions", json=CHAT, headers={"authorization": free})
+        left = http.post(f"{service.base_url}/chat/completions", json=CHAT, headers={"authorization": free})
         assert left.headers["x-ratelimit-remaining-requests"] == "2"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
+from tests.fakes.process import http
 from tests.fakes.service import RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -47,22 +47,22 @@ NOWHERE = [
 
 
 def test_healthz_answers_without_the_store(farebox: RunningFarebox) -> None:
-    answer = httpx.get(f"{farebox.url}/healthz")
+    answer = http.get(f"{farebox.url}/healthz")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-    assert httpx.head(f"{farebox.url}/healthz").status_code == 200
+    assert http.head(f"{farebox.url}/healthz").status_code == 200
 
 
 def test_readyz_answers_when_the_store_does(farebox: RunningFarebox) -> None:
-    answer = httpx.get(f"{farebox.url}/readyz")
+    answer = http.get(f"{farebox.url}/readyz")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
 def test_status_names_each_channel_and_says_that_it_is_a_demo(farebox: RunningFarebox) -> None:
-    document = httpx.get(f"{farebox.url}/status.json").json()
-    page = httpx.get(f"{farebox.url}/status")
-    assert httpx.get(f"{farebox.url}/").text == page.text
+    document = http.get(f"{farebox.url}/status.json").json()
+    page = http.get(f"{farebox.url}/status")
+    assert http.get(f"{farebox.url}/").text == page.text
 
     assert document == {"demo": True, "channels": [{"name": "scripted", "vendor": "openai", "demo": True}]}
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -72,14 +72,14 @@ def test_status_names_each_channel_and_says_that_it_is_a_demo(farebox: RunningFa
 
 
 def test_status_shows_no_host_and_no_key_of_a_channel(farebox: RunningFarebox, upstream: ScriptedUpstream) -> None:
-    shown = httpx.get(f"{farebox.url}/status").text + httpx.get(f"{farebox.url}/status.json").text
+    shown = http.get(f"{farebox.url}/status").text + http.get(f"{farebox.url}/status.json").text
 
     for secret in ("sk-up", upstream.url, str(upstream.port), "127.0.0.1"):
         assert secret not in shown
 
 
 def test_a_page_runs_no_script_and_loads_nothing(farebox: RunningFarebox) -> None:
-    headers = httpx.get(f"{farebox.url}/status").headers
+    headers = http.get(f"{farebox.url}/status").headers
 
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "script-src" not in headers["content-security-policy"]
@@ -91,7 +91,7 @@ def test_what_is_not_there_is_404_in_the_openai_envelope_and_nothing_is_forwarde
     farebox: RunningFarebox, upstream: ScriptedUpstream, method: str, path: str
 ) -> None:
     key = farebox.new_key()
-    answer = httpx.request(method, farebox.url + path, headers={"authorization": key.text})
+    answer = http.request(method, farebox.url + path, headers={"authorization": key.text})
 
     if path.startswith("/admin/v1/") and answer.status_code == 401:
         return  # a route of the admin's, and this is no admin
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_404_in_the_openai_envelope_and_nothing_is_forwarde
     ],
 )
 def test_every_answer_has_a_request_id_of_its_own(farebox: RunningFarebox, method: str, path: str) -> None:
-    ids = {httpx.request(method, farebox.url + path).headers["x-request-id"] for _ in range(2)}
+    ids = {http.request(method, farebox.url + path).headers["x-request-id"] for _ in range(2)}
 
     assert len(ids) == 2
     assert all(each.startswith("req_") and len(each) == 30 for each in ids)
@@ -127,16 +127,16 @@ def test_every_answer_has_a_request_id_of_its_own(farebox: RunningFarebox, metho
 
 def test_a_callers_own_request_id_is_not_taken_over(farebox: RunningFarebox) -> None:
     mine = "req_00000000000000000000000000"
-    assert httpx.get(f"{farebox.url}/healthz", headers={"x-request-id": mine}).headers["x-request-id"] != mine
+    assert http.get(f"{farebox.url}/healthz", headers={"x-request-id": mine}).headers["x-request-id"] != mine
 
 
 def test_no_answer_tells_which_server_runs_here(farebox: RunningFarebox) -> None:
     for path in ("/healthz", "/status", "/nothing"):
-        assert "x-powered-by" not in httpx.get(farebox.url + path).headers
+        assert "x-powered-by" not in http.get(farebox.url + path).headers
 
 
 def test_the_receipt_key_is_public(farebox: RunningFarebox) -> None:
-    document = httpx.get(f"{farebox.url}/v1/receipts/key").json()
+    document = http.get(f"{farebox.url}/v1/receipts/key").json()
 
     assert document["algorithm"] == "Ed25519"
     assert document["id"]

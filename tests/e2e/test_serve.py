@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
-from tests.fakes.process import FareboxProcess, StoreProcess, command_line, is_running, pids, wait_until
+from tests.fakes.process import FareboxProcess, StoreProcess, command_line, http, is_running, pids, wait_until
 from tests.fakes.upstream import (
     DONE,
     ScriptedUpstream,
@@ -42,12 +42,12 @@ def channel(upstream: ScriptedUpstream, **more: str) -> str:
 
 def ask(service: FareboxProcess, key: str, **more: object) -> httpx.Response:
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.post(f"{service.base_url}/chat/completions", json={**CHAT, **more}, headers=headers, timeout=30)
+    return http.post(f"{service.base_url}/chat/completions", json={**CHAT, **more}, headers=headers)
 
 
 def balance(service: FareboxProcess, key: str) -> dict[str, str]:
     """The answer of /v1/query/balance, its numbers as they were written."""
-    answer = httpx.post(f"{service.base_url}/query/balance", headers={"authorization": f"Bearer {key}"})
+    answer = http.post(f"{service.base_url}/query/balance", headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
     read: dict[str, str] = json.loads(answer.text, parse_float=str, parse_int=str)
     return read
@@ -121,9 +121,9 @@ def test_the_balance_shows_what_a_request_cost_to_the_nano(demo: FareboxProcess)
 
 
 def test_the_status_says_that_a_demo_answers(demo: FareboxProcess) -> None:
-    assert httpx.get(f"{demo.url}/status.json").json()["demo"] is True
-    assert "Demo upstream" in httpx.get(f"{demo.url}/status").text
-    assert httpx.get(f"{demo.url}/readyz").status_code == 200
+    assert http.get(f"{demo.url}/status.json").json()["demo"] is True
+    assert "Demo upstream" in http.get(f"{demo.url}/status").text
+    assert http.get(f"{demo.url}/readyz").status_code == 200
 
 
 def test_what_is_secret_is_readable_by_its_owner_only(demo: FareboxProcess) -> None:
@@ -141,7 +141,7 @@ def test_a_second_service_on_the_same_data_is_refused_in_one_sentence(demo: Fare
     assert "another farebox is running on" in second.errors
     assert "Traceback" not in second.errors
     assert "ready" not in second.output
-    assert httpx.get(f"{demo.url}/readyz").status_code == 200
+    assert http.get(f"{demo.url}/readyz").status_code == 200
 
 
 def test_a_port_that_is_taken_is_said_and_leaves_no_children(demo: FareboxProcess, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_sigterm_lets_a_running_stream_come_to_its_end_and_settles_it(
             service.terminate()
             time.sleep(0.3)
             with pytest.raises(httpx.ConnectError):  # nobody new is let in
-                httpx.get(f"{service.url}/healthz")
+                http.get(f"{service.url}/healthz")
             text += "".join(each.choices[0].delta.content or "" for each in stream)
         assert service.exit_code() == 0
 
@@ -333,10 +333,10 @@ def test_production_with_the_true_clock_starts_and_has_no_admin_api_without_a_to
 ) -> None:
     config = channel(upstream) + '\n[admin]\ntoken = "too-short"\n'
     with FareboxProcess(tmp_path / "data", config=config, env={"FAREBOX_ENV": "production"}) as service:
-        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        assert http.get(f"{service.url}/readyz").status_code == 200
         headers = {"authorization": "Bearer too-short"}
-        assert httpx.get(f"{service.url}/admin/v1/audit", headers=headers).status_code == 404
-        assert httpx.get(f"{service.url}/status.json").json() == {
+        assert http.get(f"{service.url}/admin/v1/audit", headers=headers).status_code == 404
+        assert http.get(f"{service.url}/status.json").json() == {
             "demo": False,
             "channels": [{"name": "scripted", "vendor": "openai", "demo": False}],
         }
