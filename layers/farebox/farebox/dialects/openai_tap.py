@@ -1,8 +1,8 @@
 """The tap beside an OpenAI stream: sees each event once, keeps the little that metering needs, changes nothing.
 
 It keeps the last usage object seen anywhere, whether content came, whether the end came, and the text that would
-have to be counted if no usage is reported. The text is kept in pieces of bounded size: past TEXT_CHARS_MAX it is
-counted and let go.
+have to be counted if no usage is reported. The text is kept in pieces; past TEXT_CHARS_MAX the tap is heavy, and what
+waits is to be counted and let go.
 """
 
 from __future__ import annotations
@@ -85,6 +85,11 @@ class OpenAITap:
         return not self.error_seen and (self.done or self.finish_seen)
 
     @property
+    def heavy(self) -> bool:
+        """Whether so much text waits to be counted that `count_waiting` should be called, in a thread."""
+        return self._chars > TEXT_CHARS_MAX
+
+    @property
     def choices_finished(self) -> int:
         """How many choices have said why they ended."""
         return len(self._ended)
@@ -109,7 +114,7 @@ class OpenAITap:
 
     def output_tokens(self) -> int:
         """Our own count of what came back."""
-        self._count_texts()
+        self.count_waiting()
         return self._counted
 
     def _see_odd(self, data: bytes) -> bool:
@@ -156,8 +161,6 @@ class OpenAITap:
         self.content_seen = True
         self._texts.append(text)
         self._chars += len(text)
-        if self._chars > TEXT_CHARS_MAX:
-            self._count_texts()
 
     def _see_usage(self, raw: msgspec.Raw) -> bool:
         value = bytes(raw)
@@ -169,7 +172,8 @@ class OpenAITap:
         self.usage = value
         return True
 
-    def _count_texts(self) -> None:
+    def count_waiting(self) -> None:
+        """Counts the text that has come since the last count, and lets it go."""
         if self._texts:
             self._counted += self._count(_whole("".join(self._texts)))
             self._texts.clear()

@@ -141,6 +141,8 @@ class _Passage:
             except sse.FrameTooLarge:
                 raise TooLarge from None
             await self._pass_on(frames)
+            if self.relayed.tap.heavy:
+                await asyncio.to_thread(self.relayed.tap.count_waiting)  # other streams go on meanwhile
             if self.relayed.failure is not None:
                 return
             if self.relayed.tap.done:
