@@ -31,7 +31,7 @@ from tests.fakes.upstream import (
 
 REQUEST_ID = re.compile(rb"x-request-id: (req_\w{26})")
 OPEN: list[Step] = [Send(sse_head()), Send(chunk("he")), Send(chunk("llo")), WaitForLeave()]
-AT_ONCE_S = 1.0
+AT_ONCE_S = 2.0
 
 
 def cancel(farebox: RunningFarebox, key: Funded, request_id: str) -> httpx.Response:

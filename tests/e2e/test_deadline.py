@@ -18,6 +18,8 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}],
 MARGIN_S = 10
 LEFT_S = 0.7
 """How long a request has until the margin begins."""
+SLACK_S = 2
+"""What a busy machine may add."""
 
 
 class Conversation:
@@ -78,7 +80,7 @@ def test_a_stream_ends_before_the_margin_and_is_settled(farebox: RunningFarebox,
     assert last["error"]["code"] == "upstream_timeout"
     assert b"[DONE]" not in seen.body
     at_s = next(at for at, message in seen.messages if b'"error"' in message.get("body", b"")) - seen.begun
-    assert LEFT_S - 0.1 <= at_s < LEFT_S + 0.5  # all of the margin is left to settle in
+    assert LEFT_S - 0.1 <= at_s < LEFT_S + SLACK_S  # all of the margin is left to settle in
     assert len(upstream.left_at) == 1
     (receipt,) = farebox.receipts(key.account)
     assert receipt["outcome"] == "upstream_cut"
@@ -96,7 +98,7 @@ def test_nothing_has_come_by_then(farebox: RunningFarebox, upstream: ScriptedUps
 
     assert seen.status == 504
     assert json.loads(seen.body)["error"]["code"] == "upstream_timeout"
-    assert LEFT_S - 0.1 <= seen.took_s < LEFT_S + 0.5
+    assert LEFT_S - 0.1 <= seen.took_s < LEFT_S + SLACK_S
     (receipt,) = farebox.receipts(key.account)
     assert (receipt["outcome"], receipt["cost_nano"]) == ("failed", 0)
     assert farebox.account(key.account).held_nano == 0
@@ -138,6 +140,6 @@ def test_without_a_deadline_a_request_has_its_longest_time(farebox: RunningFareb
     seen.begun = time.monotonic()
     farebox.run(seen._run(app))
 
-    assert LEFT_S - 0.1 <= time.monotonic() - seen.begun < LEFT_S + 0.5
+    assert LEFT_S - 0.1 <= time.monotonic() - seen.begun < LEFT_S + SLACK_S
     assert b'"code":"upstream_timeout"' in seen.body
     assert [receipt["outcome"] for receipt in farebox.receipts(key.account)] == ["upstream_cut"]
