@@ -176,6 +176,8 @@ def _play(base_url: str, upstream: ScriptedUpstream, desk: Desk, case: Case) -> 
     end = time.monotonic() + SETTLED_S
     while not (receipts := desk.receipts(key.account)) and time.monotonic() < end:
         time.sleep(0.01)
+    while not (upstream.sent_all or upstream.writes_failed) and time.monotonic() < end:
+        time.sleep(0.01)  # the last byte may be settled before its sender has seen it leave
     drained = upstream.sent_all == 1 and not upstream.writes_failed
     account = desk.account(key.account)
     taken = _units_taken(base_url, upstream, headers) if case.kind == "free" else None
