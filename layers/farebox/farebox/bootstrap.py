@@ -20,6 +20,7 @@ from farebox.adapters.dynamodb.credentials import credential_source
 from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import Tables
 from farebox.adapters.http_session import LazySession, store_session
+from farebox.adapters.journal import NoJournal
 from farebox.adapters.secrets import resolver
 from farebox.adapters.signer_ed25519 import Ed25519Signer, public_keys
 from farebox.adapters.system import SystemClock, SystemRandomness, offset_from_file
@@ -31,7 +32,7 @@ from farebox.http.asgi import App
 from farebox.http.lambda_context import lambda_address, lambda_deadline_ms
 from farebox.http.models import ModelList
 from farebox.http.relay_app import AddressOf, DeadlineOf, RelayApp, no_deadline, peer_address
-from farebox.ports import Accounts, Clock, Randomness, Store, Telemetry, Tokenizer
+from farebox.ports import Accounts, Clock, Journal, Randomness, Store, Telemetry, Tokenizer
 from farebox.relay.call import Limits
 from farebox.relay.channels import Channel, Channels
 from farebox.relay.conclusion import Conclusion
@@ -112,6 +113,7 @@ def build(
     channels: tuple[Channel, ...] | None = None,
     clock: Clock | None = None,
     limits: Limits | None = None,
+    journal: Journal | None = None,
 ) -> Services:
     """Builds all services; nothing connects yet. `channels` stand in for those of the settings (the demo)."""
     clock = clock or clock_of(environ)
@@ -135,7 +137,7 @@ def build(
     tokenizer = TiktokenTokenizer(encodings)
     settlements = Settlements()
     zone = ZoneInfo(settings.reset_timezone)
-    conclusion = Conclusion(store, signer, clock, random, telemetry, limits)
+    conclusion = Conclusion(store, signer, clock, random, telemetry, limits, journal or NoJournal())
     gate = Gate(
         planner=Planner(catalog, routes, tokenizer, settings.free.input_tokens_max),
         store=store,

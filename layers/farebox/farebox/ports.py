@@ -102,6 +102,16 @@ class Settlement:
     attempt: int | None = None
 
 
+class Journal(Protocol):
+    """What this process has concluded and the store may not know yet: it outlives the process, where it can."""
+
+    def append(self, settlement: Settlement) -> None:
+        """On record when it returns."""
+
+    def forget(self, request_id: str) -> None:
+        """The store knows."""
+
+
 class Store(Protocol):
     """The hot path's store. Every verb is atomic, idempotent by request id, and decided by conditions in the store."""
 

@@ -27,6 +27,10 @@ class DataDir:
     def database(self) -> Path:
         return self.path / "store.sqlite"
 
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
     def claim(self) -> IO[str]:
         """Makes the directory and locks it for this process; hold on to what is returned. Raises DirectoryInUse."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

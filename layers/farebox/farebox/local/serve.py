@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 
 from farebox.adapters.dynamodb.tables import ensure
+from farebox.adapters.journal import FileJournal
 from farebox.adapters.telemetry import NoTelemetry, PowertoolsTelemetry
 from farebox.bootstrap import Services, StorePlace, billing_app, build, keys_app, relay_app, settings_of
 from farebox.domain.catalog import TOKENIZERS
@@ -68,6 +69,8 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             table_prefix=environ.get("FAREBOX_TABLE_PREFIX", TABLE_PREFIX),
             local=True,
         )
+        journal = FileJournal(data.journal)
+        stack.callback(journal.close)
         services = build(
             settings,
             data.secrets(),
@@ -76,11 +79,15 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             encodings=encodings_dir(environ),
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
             channels=channels,
+            journal=journal,
         )
         stack.push_async_callback(services.close)
         # The rank files take a third of a second: nobody's first request should wait for them.
         warming = (asyncio.to_thread(services.tokenizer.count, encoding, "") for encoding in sorted(TOKENIZERS))
         await asyncio.gather(ensure(services.db, services.tables), *warming)
+        for settlement in journal.open():  # what a killed process had concluded and not yet told the store
+            await services.store.settle(settlement)
+            journal.forget(settlement.request_id)
         await _listen(options, services, data)
 
 

@@ -12,11 +12,21 @@ from farebox.domain.outcome import RULES, Ending
 from farebox.domain.quota import Unit
 from farebox.domain.receipts import Receipt
 from farebox.errors import StoreUnavailable
-from farebox.ports import Admission, Clock, Randomness, Settlement, Signer, Store, Telemetry
+from farebox.ports import Admission, Clock, Journal, Randomness, Settlement, Signer, Store, Telemetry
 from farebox.relay.bill import Bill, receipt
 from farebox.relay.call import Admitted, Limits
 
 PAUSE_MS_MIN, PAUSE_MS_MAX = 100, 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A conclusion on record: how it ended, what it costs, and the terminal word that the store has yet to hear."""
+
+    ending: Ending
+    billed: Bill
+    receipt: Receipt
+    settlement: Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +39,10 @@ class Conclusion:
     random: Randomness
     telemetry: Telemetry
     limits: Limits
+    journal: Journal
 
-    async def settle(self, admitted: Admitted, ending: Ending, billed: Bill) -> None:
-        """Settles, and ends what lapsed of the account on the way."""
+    def draw_up(self, admitted: Admitted, ending: Ending, billed: Bill) -> Drawn:
+        """The terminal word, signed and on record in this process's journal: from here on it cannot be lost."""
         now_ms = self.clock.now_ms()
         written = receipt(
             admitted.plan,
@@ -47,10 +58,15 @@ class Conclusion:
         settlement = replace(
             self._settlement(written, admitted.call.key.number, units_back), attempt=admitted.grant.attempt
         )
-        await self._insist(partial(self._settle, settlement), written.request_id)
+        self.journal.append(settlement)
+        return Drawn(ending, billed, written, settlement)
+
+    async def settle(self, admitted: Admitted, drawn: Drawn) -> None:
+        """Tells the store, and ends what lapsed of the account on the way."""
+        await self._insist(partial(self._settle, drawn.settlement), drawn.settlement.request_id)
         if admitted.grant.expired:
-            await self._expire(admitted.grant.account, now_ms)
-        self.telemetry.relayed(_facts(written, admitted.call.key.kind))
+            await self._expire(admitted.grant.account, drawn.settlement.at_ms)
+        self.telemetry.relayed(_facts(drawn.receipt, admitted.call.key.kind))
 
     async def never_sent(self, admission: Admission) -> None:
         """Ends a request of which nobody knows whether the store let it in: nothing was sent, nothing is owed."""
@@ -93,7 +109,9 @@ class Conclusion:
             pause_ms = min(pause_ms * 2, PAUSE_MS_MAX)
 
     async def _settle(self, settlement: Settlement) -> None:
-        if not await self.store.settle(settlement):
+        ours = await self.store.settle(settlement)
+        self.journal.forget(settlement.request_id)
+        if not ours:
             # The sweep was faster: this process had been away for longer than its holds live.
             self.telemetry.trouble("settled_by_another", {"request_id": settlement.request_id})
 

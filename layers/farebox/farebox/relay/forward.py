@@ -22,6 +22,7 @@ from farebox.errors import (
 )
 from farebox.ports import Answer, Caller, Upstream
 from farebox.relay.channels import Channel
+from farebox.relay.conclusion import Drawn
 from farebox.relay.plan import Plan
 from farebox.relay.running import Running
 from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable, UpstreamFailure
@@ -60,6 +61,7 @@ class Relayed:
     """What came of it. `failure` is for the caller, who has had a status if `started`, and had left if `gone`.
 
     `late`: our own time was up. `delivered`: the end of the stream has been sent. `running`: where it can be cancelled.
+    `sealed`: the conclusion, once it is on record.
     """
 
     tap: OpenAITap
@@ -70,6 +72,7 @@ class Relayed:
     late: bool = False
     delivered: bool = False
     running: Running | None = None
+    sealed: Drawn | None = None
     failure: FareboxError | None = None
     body: bytes = b""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -80,15 +83,17 @@ class Relayed:
         return self.running is not None and self.running.cancelled and not self.delivered
 
 
+Seal = Callable[[], Awaitable[None]]
 Headers = Callable[[Mapping[str, str]], Awaitable[list[tuple[bytes, bytes]]]]
 
 
 async def forward(
-    plan: Plan, key: str, *, relayed: Relayed, upstream: Upstream, caller: Caller, headers: Headers
+    plan: Plan, key: str, *, relayed: Relayed, upstream: Upstream, caller: Caller, headers: Headers, seal: Seal
 ) -> Relayed:
     """Fills `relayed` as the answer comes. Never raises for what an upstream does: failures stand in the result.
 
-    `headers` makes the caller's headers from the upstream's. A plain answer is returned whole and not sent yet.
+    `headers` makes the caller's headers from the upstream's. `seal` puts the conclusion on record before a stream's end
+    is sent. A plain answer is returned whole and not sent yet.
     """
     tap = relayed.tap
     url = plan.channel.base_url + plan.endpoint.upstream_path
@@ -97,7 +102,7 @@ async def forward(
             if answer.status != 200:
                 await _refused(answer, plan.body, relayed)
             elif plan.ask.stream:
-                await _Passage(answer, plan, relayed, caller, headers).run()
+                await _Passage(answer, plan, relayed, caller, headers, seal).run()
             else:
                 await _plain(answer, relayed, headers)
     except UpstreamFailure as failure:
@@ -125,6 +130,7 @@ class _Passage:
     relayed: Relayed
     caller: Caller
     headers: Headers
+    seal: Seal
 
     async def run(self) -> None:
         if not self.answer.headers.get("content-type", "").startswith("text/event-stream"):
@@ -160,10 +166,11 @@ class _Passage:
         if not self.relayed.started:
             await self.caller.start(200, await self.headers(self.answer.headers))
             self.relayed.started = True
-        if self.relayed.tap.done:
+        if self.relayed.tap.done and self.relayed.failure is None:
             # Asked before the end is sent: whoever leaves after it has left with a complete answer.
             self.relayed.gone = await self.caller.is_gone()
-        self.relayed.delivered = self.relayed.tap.done
+            self.relayed.finished = self.relayed.delivered = True
+            await self.seal()
         await self.caller.send(b"".join(seen))
 
     def _seen_by_caller(self, frames: list[bytes]) -> list[bytes]:

@@ -20,7 +20,7 @@ from farebox.ports import Caller, Clock, Store, Telemetry, Upstream
 from farebox.relay.bill import Bill, bill, usage_of
 from farebox.relay.call import Admitted, Call, Limits
 from farebox.relay.channels import Channels
-from farebox.relay.conclusion import Conclusion
+from farebox.relay.conclusion import Conclusion, Drawn
 from farebox.relay.forward import Relayed, forward
 from farebox.relay.gate import Gate
 from farebox.relay.rate_headers import rate_limit_headers
@@ -75,6 +75,9 @@ class Relay:
         # The admitting transaction returns no counts, so they are asked for beside the upstream call.
         rate_headers = asyncio.create_task(self._rate_headers(admitted)) if admitted.units else None
 
+        async def seal() -> None:
+            await self._seal(admitted, relayed, caller)
+
         async def headers(upstream_headers: Mapping[str, str]) -> RawHeaders:
             own = _reply_headers(upstream_headers, admitted)
             if rate_headers is None:
@@ -96,6 +99,7 @@ class Relay:
                     upstream=self.upstream,
                     caller=caller,
                     headers=headers,
+                    seal=seal,
                 )
         except TimeoutError:
             relayed.late = True
@@ -123,22 +127,29 @@ class Relay:
 
     async def _conclude(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> None:
         """Bills, answers what is left to answer, settles."""
-        ending, billed = await self._judge(admitted, relayed, caller)
+        sealed = await self._seal(admitted, relayed, caller)
         heard = False
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.farewell_s):
-                    await self._answer(admitted, relayed, billed, caller)
+                    await self._answer(admitted, relayed, sealed.billed, caller)
                     heard = True
         finally:
             # The last byte has gone, so the settlement delays nobody; but the request is not over before it.
-            settling = self.conclusion.settle(admitted, ending, billed)
+            settling = self.conclusion.settle(admitted, sealed)
             await asyncio.shield(self.settlements.start(admitted.grant.account, settling))
         if relayed.started:
             if heard:  # else it breaks off: a clean end would make what came look complete
                 await caller.finish()
         elif relayed.failure is not None:
             raise relayed.failure
+
+    async def _seal(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> Drawn:
+        """Judges once, and has it on record before the caller sees the end: a crash after that loses nothing."""
+        if relayed.sealed is None:
+            ending, billed = await self._judge(admitted, relayed, caller)
+            relayed.sealed = self.conclusion.draw_up(admitted, ending, billed)
+        return relayed.sealed
 
     async def _judge(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> tuple[Ending, Bill]:
         """How it ended, and what that costs."""

@@ -105,9 +105,7 @@ class DynamoDBStore:
                     if cancelled.failed(index):
                         raise self._used_up(unit, cancelled.reasons[index].item, admission.now_ms) from None
             except (InsufficientBalance, TooManyInFlight, DailyQuotaExceeded):
-                if (
-                    claim is not None
-                ):  # a repeat is told that it is one, also where its first run took the last
+                if claim is not None:  # a repeat is told that it is one, also where its first run took the last
                     await self._replaceable(admission, claim, cancelled.reasons[-1].item)
                 raise
             return await self._admit_instead(admission, claim, cancelled.reasons[-1].item) if claim else None
