@@ -11,6 +11,7 @@ import pytest
 
 from farebox.http.asgi import BODY_BYTES_MAX
 from tests.fakes.caller import CHAT, CHAT_PATH, RawCaller, ask, headers_of, problem
+from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -206,7 +207,7 @@ def test_every_key_that_is_no_good_gets_the_very_same_answer(
     bad: list[str | None] = [None, "", "Bearer", "Bearer sk-proj-abc", f"Basic {good.text}", f"Bearer {good.text}x"]
     bad += [f"Bearer {each}" for each in (unknown, neighbour, revoked.text, expired.text, good.text.upper())]
     answers = [
-        httpx.post(farebox.url + path, json=body, headers={} if value is None else {"authorization": value})
+        http.post(farebox.url + path, json=body, headers={} if value is None else {"authorization": value})
         for value in bad
         for path, body in PATHS.items()
     ]
@@ -223,7 +224,7 @@ def test_every_key_that_is_no_good_gets_the_very_same_answer(
 def test_a_key_that_is_no_good_is_refused_before_the_body_is_looked_at(
     farebox: RunningFarebox, upstream: ScriptedUpstream
 ) -> None:
-    answer = httpx.post(farebox.url + CHAT_PATH, content=b"{", headers={"authorization": "Bearer nonsense"})
+    answer = http.post(farebox.url + CHAT_PATH, content=b"{", headers={"authorization": "Bearer nonsense"})
 
     assert refusal(answer) == (401, "invalid_api_key", None)
 
@@ -289,7 +290,7 @@ HOSTILE = [
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", NOWHERE)
 def test_an_unknown_path_is_not_found(method: str, path: str, farebox: RunningFarebox, key: Funded) -> None:
-    answer = httpx.request(method, farebox.url + path, headers=headers_of(key))
+    answer = http.request(method, farebox.url + path, headers=headers_of(key))
 
     assert refusal(answer) == (404, "not_found", None)
 
@@ -297,7 +298,7 @@ def test_an_unknown_path_is_not_found(method: str, path: str, farebox: RunningFa
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_wrong_method_is_not_found(method: str, path: str, farebox: RunningFarebox, key: Funded) -> None:
-    assert refusal(httpx.request(method, farebox.url + path, headers=headers_of(key))) == (404, "not_found", None)
+    assert refusal(http.request(method, farebox.url + path, headers=headers_of(key))) == (404, "not_found", None)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -14,7 +14,7 @@ import pytest
 
 from farebox.relay.running import POLL_S
 from tests.fakes.caller import STREAM, RawCaller, headers_of, problem
-from tests.fakes.process import wait_until
+from tests.fakes.process import http, wait_until
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
     DONE,
@@ -35,7 +35,7 @@ AT_ONCE_S = 2.0
 
 
 def cancel(farebox: RunningFarebox, key: Funded, request_id: str) -> httpx.Response:
-    return httpx.post(f"{farebox.base_url}/requests/{request_id}/cancel", headers=headers_of(key), timeout=10)
+    return http.post(f"{farebox.base_url}/requests/{request_id}/cancel", headers=headers_of(key), timeout=10)
 
 
 def request_id_in(received: bytes) -> str:
@@ -128,7 +128,7 @@ def test_a_free_unit_comes_back_if_nothing_had_come(farebox: RunningFarebox, ups
     ended(farebox, key)
 
     upstream.reset()
-    told = httpx.post(f"{farebox.base_url}/chat/completions", json={**STREAM, "stream": False}, headers=headers_of(key))
+    told = http.post(f"{farebox.base_url}/chat/completions", json={**STREAM, "stream": False}, headers=headers_of(key))
     assert told.headers["x-ratelimit-remaining-requests"] == "199"
 
 
@@ -152,7 +152,7 @@ def test_another_key_of_the_account_may_cancel_it(farebox: RunningFarebox, upstr
     """The account is the owner, not the key: a leaked key's streams can be stopped with another."""
     upstream.script = OPEN
     key = farebox.new_key()
-    made = httpx.post(
+    made = http.post(
         f"{farebox.url}/admin/v1/keys",
         json={"kind": "paid", "account": key.account},
         headers={"authorization": f"Bearer {farebox.settings.admin_token}"},
@@ -171,11 +171,11 @@ def test_unknown_finished_and_plain_requests_cannot_be_cancelled(
     key = farebox.new_key()
     assert cancel(farebox, key, "req_" + "0" * 26).status_code == 404
     assert cancel(farebox, key, "req_short").status_code == 404
-    no_key = httpx.post(f"{farebox.base_url}/requests/req_{'0' * 26}/cancel")
+    no_key = http.post(f"{farebox.base_url}/requests/req_{'0' * 26}/cancel")
     assert no_key.status_code == 401
 
     upstream.script = [Send(sse_head()), *(Send(event) for event in chat_stream("hello"))]
-    finished = httpx.post(f"{farebox.base_url}/chat/completions", json=STREAM, headers=headers_of(key))
+    finished = http.post(f"{farebox.base_url}/chat/completions", json=STREAM, headers=headers_of(key))
     assert cancel(farebox, key, finished.headers["x-request-id"]).status_code == 404
 
     gate = WaitFor()

@@ -12,7 +12,7 @@ import pytest
 
 from farebox.domain.idempotency import LIFE_MS
 from tests.fakes.caller import CHAT, STREAM, ask, headers_of, problem
-from tests.fakes.process import wait_until
+from tests.fakes.process import http, wait_until
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
     ScriptedUpstream,
@@ -186,7 +186,7 @@ def test_who_left_may_ask_what_it_cost(farebox: RunningFarebox, upstream: Script
     upstream.script = [gate, *json_answer(chat_completion())]
     key = farebox.new_key()
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(
+        http.post(
             f"{farebox.base_url}/chat/completions",
             json=CHAT,
             headers={**headers_of(key), "idempotency-key": "order-1"},
@@ -218,7 +218,7 @@ def test_what_ran_when_its_process_died_may_run_again(farebox: RunningFarebox, u
     upstream.script = [WaitForLeave()]
     key = farebox.new_key()
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(
+        http.post(
             f"{farebox.base_url}/chat/completions",
             content=json.dumps(CHAT).encode(),
             headers={**headers_of(key), "idempotency-key": "order-1"},
@@ -273,7 +273,7 @@ def test_a_name_that_is_none(farebox: RunningFarebox, upstream: ScriptedUpstream
     data = json.dumps(CHAT).encode()
     headers = [*headers_of(key).items(), ("idempotency-key", name)]
     encoded = [(each.encode(), value.encode()) for each, value in headers]
-    answer = httpx.post(f"{farebox.base_url}/chat/completions", content=data, headers=encoded)
+    answer = http.post(f"{farebox.base_url}/chat/completions", content=data, headers=encoded)
     assert answer.status_code == 400
     error = problem(answer)
     assert (error["code"], error["param"]) == ("invalid_request", "Idempotency-Key")

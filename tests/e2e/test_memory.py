@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fakes.process import FareboxProcess, wait_until
+from tests.fakes.process import FareboxProcess, http, wait_until
 from tests.fakes.upstream import (
     DONE,
     ScriptedUpstream,
@@ -71,7 +71,7 @@ def headers(service: FareboxProcess) -> dict[str, str]:
 
 
 def post(service: FareboxProcess, body: object, key: dict[str, str]) -> httpx.Response:
-    return httpx.post(f"{service.base_url}/chat/completions", json=body, headers=key, timeout=60)
+    return http.post(f"{service.base_url}/chat/completions", json=body, headers=key, timeout=60)
 
 
 def memory_kib(service: FareboxProcess, field: str) -> int:
@@ -123,7 +123,7 @@ def read_for(service: FareboxProcess, key: dict[str, str], seconds: float) -> in
 
 
 def settled(service: FareboxProcess, key: dict[str, str]) -> bool:
-    balance = httpx.post(f"{service.base_url}/query/balance", headers=key, timeout=30).json()
+    balance = http.post(f"{service.base_url}/query/balance", headers=key, timeout=30).json()
     return bool(balance["balanceHeld"] == 0)
 
 

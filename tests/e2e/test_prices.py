@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from farebox.domain.receipts import arithmetic_errors
+from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
     DONE,
@@ -50,7 +51,7 @@ def nano(ca: str) -> int:
 def ask(farebox: RunningFarebox, key: Funded, body: dict[str, Any]) -> httpx.Response:
     path = "completions" if body["model"] in COMPLETIONS else "chat/completions"
     body = {"prompt": THOUSAND_TOKENS, **body} if path == "completions" else {"messages": MESSAGES, **body}
-    answer = httpx.post(f"{farebox.base_url}/{path}", json=body, headers={"authorization": f"Bearer {key.text}"})
+    answer = http.post(f"{farebox.base_url}/{path}", json=body, headers={"authorization": f"Bearer {key.text}"})
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -133,7 +134,7 @@ def test_a_thousand_embedded_tokens_cost_what_the_list_says(
         }
     )
     key = farebox.new_key(credit="1")
-    answer = httpx.post(
+    answer = http.post(
         f"{farebox.base_url}/embeddings",
         json={"model": row["model"], "input": THOUSAND_TOKENS},
         headers={"authorization": f"Bearer {key.text}"},
@@ -218,7 +219,7 @@ def test_a_usage_above_the_hold_costs_the_hold_and_the_house_bears_the_rest(
 ) -> None:
     upstream.script = json_answer(chat_completion(prompt=5000, completion=10))
     key = farebox.new_key(credit="1")
-    answer = httpx.post(
+    answer = http.post(
         f"{farebox.base_url}/chat/completions",
         json={"model": "gpt-4o", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]},
         headers={"authorization": f"Bearer {key.text}"},

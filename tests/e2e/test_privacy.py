@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.fakes.caller import CHAT, CHAT_PATH, RawCaller
-from tests.fakes.process import FareboxProcess, wait_until
+from tests.fakes.process import FareboxProcess, http, wait_until
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
     DONE,
@@ -98,7 +98,7 @@ def test_of_the_callers_headers_none_goes_up(
 ) -> None:
     key = farebox.new_key()
     headers = {**CALLER, "authorization": f"Bearer {key.text}"}
-    httpx.post(f"{farebox.url}{path}?trace={MARK}", json={**body, "stream": stream}, headers=headers)
+    http.post(f"{farebox.url}{path}?trace={MARK}", json={**body, "stream": stream}, headers=headers)
     (request,) = upstream.requests
     streams = stream and path != "/v1/embeddings"
 
@@ -153,7 +153,7 @@ def play(url: str, key: str, upstream: ScriptedUpstream) -> Iterator[tuple[str, 
         data = json.dumps(body).encode()
         data = {"malformed": data[:-1], "twice": data[:-1] + b',"user":"%s"}' % MARK.encode()}.get(name, data)
         headers = {**CALLER, "authorization": f"Bearer {key}", "idempotency-key": f"{MARK}-{number}"}
-        yield name, httpx.post(f"{url}{CHAT_PATH}?q={MARK}", content=data, headers=headers, timeout=20)
+        yield name, http.post(f"{url}{CHAT_PATH}?q={MARK}", content=data, headers=headers, timeout=20)
 
 
 def traces(files: list[Path], words: list[str]) -> list[tuple[str, str]]:
@@ -169,8 +169,8 @@ def test_no_word_is_stored_or_printed_or_repeated_in_an_error(
     key, wrong = farebox.new_key(), "Bearer sk-fb-" + MARK
     with caplog.at_level(logging.DEBUG):
         answers = dict(play(farebox.url, key.text, upstream))
-        answers["wrong key"] = httpx.post(farebox.url + CHAT_PATH, json=SECRET_CHAT, headers={"authorization": wrong})
-        answers["nowhere"] = httpx.get(f"{farebox.url}/v1/{MARK}?x={MARK}")
+        answers["wrong key"] = http.post(farebox.url + CHAT_PATH, json=SECRET_CHAT, headers={"authorization": wrong})
+        answers["nowhere"] = http.get(f"{farebox.url}/v1/{MARK}?x={MARK}")
         leave(farebox, key, upstream)
         receipts = farebox.receipts(key.account)
     said = capfd.readouterr()
@@ -214,7 +214,7 @@ def test_a_free_keys_address_is_stored_only_as_a_keyed_hash(
     address = "203.0.113.213"
     headers = {"authorization": f"Bearer {free.text}", "x-forwarded-for": address}
 
-    assert httpx.post(farebox.url + CHAT_PATH, json=CHAT, headers=headers).status_code == 200
+    assert http.post(farebox.url + CHAT_PATH, json=CHAT, headers=headers).status_code == 200
     farebox.account(free.account)
     files = [file for file in farebox._data_dir.rglob("*") if file.is_file()]
     assert traces(files, [free.account]) != []

@@ -6,7 +6,6 @@ Counters are set to just below a limit through the store; the requests that reac
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from collections import Counter
@@ -20,6 +19,8 @@ import pytest
 from farebox.adapters.dynamodb.tables import TTL
 from farebox.adapters.dynamodb.values import n, plain_item, s
 from farebox.domain.quota import Unit, address_hash, day_at, free_units
+from tests.fakes.addresses import addresses
+from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
     Reset,
@@ -37,7 +38,6 @@ from tests.fakes.upstream import (
 
 NOON_MS = 1_795_492_800_000  # 2026-11-24T12:00 in Shanghai
 ZONE = ZoneInfo("Asia/Shanghai")
-ADDRESSES = (f"198.18.{n // 250}.{n % 250 + 1}" for n in itertools.count())
 EMBEDDING = {"object": "list", "data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 2, "total_tokens": 2}}
 
 
@@ -50,7 +50,7 @@ def _noon(farebox: RunningFarebox) -> None:
 @pytest.fixture
 def address() -> str:
     """An address that no other test has used."""
-    return next(ADDRESSES)
+    return next(addresses)
 
 
 class Free:
@@ -67,11 +67,11 @@ class Free:
     def chat(self, model: str = "gpt-4o-mini", address: str | None = None, **more: Any) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 10, **more}
         url = f"{self.farebox.base_url}/chat/completions"
-        return httpx.post(url, json=body, headers=self.headers(address))
+        return http.post(url, json=body, headers=self.headers(address), timeout=60)
 
     def embed(self) -> httpx.Response:
         body = {"model": "text-embedding-3-small", "input": "hi"}
-        return httpx.post(f"{self.farebox.base_url}/embeddings", json=body, headers=self.headers())
+        return http.post(f"{self.farebox.base_url}/embeddings", json=body, headers=self.headers(), timeout=60)
 
     def units(self) -> tuple[Unit, ...]:
         services = self.farebox.services
@@ -166,12 +166,12 @@ def test_all_keys_of_one_address_share_the_addresss_two_hundred(farebox: Running
 
     assert free.chat().status_code == 200
     assert [refused(each.chat()) for each in (free, other)] == [True, True]
-    assert other.chat(address=next(ADDRESSES)).status_code == 200
+    assert other.chat(address=next(addresses)).status_code == 200
 
 
 def test_one_key_on_many_addresses_shares_its_own_two_hundred(free: Free) -> None:
     free.raise_to("key", chat=198, **{"group_gpt-4o-mini": 198})
-    answers = [free.chat(address=next(ADDRESSES)) for _ in range(4)]
+    answers = [free.chat(address=next(addresses)) for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
 
@@ -391,10 +391,10 @@ def test_an_ipv6_caller_counts_by_his_64(farebox: RunningFarebox, upstream: Scri
 
 def test_a_mapped_address_counts_as_the_ipv4_address_that_it_is(free: Free) -> None:
     free.raise_to("address", chat=199)
-    high, low = (int(part) for part in free.address.split(".")[2:])
+    a, b, c, d = (int(part) for part in free.address.split("."))
 
     assert free.chat(address=f"::ffff:{free.address}").status_code == 200
-    assert refused(free.chat(address=f"::ffff:c612:{high:x}{low:02x}"))
+    assert refused(free.chat(address=f"::ffff:{a:x}{b:02x}:{c:x}{d:02x}"))
     assert refused(free.chat())
 
 
@@ -449,7 +449,7 @@ def test_a_hundred_requests_at_once_for_a_keys_last_unit_admit_one(
     free.raise_to("key", chat=199, **{"group_gpt-4o-mini": 199})
     answers = all_at_once(
         100,
-        lambda _: {"json": CHAT, "headers": free.headers(next(ADDRESSES))},
+        lambda _: {"json": CHAT, "headers": free.headers(next(addresses))},
         f"{farebox.base_url}/chat/completions",
     )
 
@@ -493,7 +493,7 @@ def test_a_hundred_keys_at_once_for_an_addresss_last_unit_admit_one(
 def hold_of(farebox: RunningFarebox) -> int:
     """What one CHAT request holds."""
     probe = farebox.new_key(credit="1")
-    httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers={"authorization": probe.text})
+    http.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers={"authorization": probe.text})
     return int(farebox.receipts(probe.account)[0]["hold_nano"])
 
 
@@ -557,7 +557,7 @@ def test_requests_of_two_keys_on_one_wallet_share_it(farebox: RunningFarebox, up
     hold_nano = hold_of(farebox)
     upstream.reset()
     first = farebox.new_key(credit=ca(2 * hold_nano))
-    created = httpx.post(
+    created = http.post(
         f"{farebox.url}/admin/v1/keys",
         json={"kind": "paid", "account": first.account},
         headers={"authorization": f"Bearer {farebox.settings.admin_token}"},

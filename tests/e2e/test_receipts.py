@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from farebox.domain.receipts import arithmetic_errors, canonical
+from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream, Send, chat_stream, head, json_answer, sse_answer
 
@@ -24,16 +25,16 @@ def bearer(key: Funded) -> dict[str, str]:
 
 
 def ask(farebox: RunningFarebox, key: Funded, **more: Any) -> httpx.Response:
-    return httpx.post(f"{farebox.base_url}/chat/completions", json={**CHAT, **more}, headers=bearer(key))
+    return http.post(f"{farebox.base_url}/chat/completions", json={**CHAT, **more}, headers=bearer(key))
 
 
 def receipt_of(farebox: RunningFarebox, key: Funded, answer: httpx.Response) -> httpx.Response:
-    return httpx.get(f"{farebox.base_url}/receipts/{answer.headers['x-request-id']}", headers=bearer(key))
+    return http.get(f"{farebox.base_url}/receipts/{answer.headers['x-request-id']}", headers=bearer(key))
 
 
 def verify(farebox: RunningFarebox, document: dict[str, Any]) -> None:
     """Raises InvalidSignature. Only what the service publishes is used, and no code of ours for the bytes."""
-    published = httpx.get(f"{farebox.base_url}/receipts/key").json()
+    published = http.get(f"{farebox.base_url}/receipts/key").json()
     (key,) = [each for each in published["keys"] if each["id"] == document["signature"]["key_id"]]
     signed = json.dumps(document["receipt"], sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key["public_key"]))
@@ -138,7 +139,7 @@ def test_another_accounts_key_finds_nothing(farebox: RunningFarebox, upstream: S
     answer = ask(farebox, key)
     found, missing = (
         receipt_of(farebox, other, answer),
-        httpx.get(f"{farebox.base_url}/receipts/req_00000000000000000000000000", headers=bearer(other)),
+        http.get(f"{farebox.base_url}/receipts/req_00000000000000000000000000", headers=bearer(other)),
     )
 
     assert (found.status_code, found.json()["error"]["code"]) == (404, "not_found")
@@ -151,12 +152,12 @@ def test_a_stranger_is_turned_away(farebox: RunningFarebox, upstream: ScriptedUp
     farebox.run(farebox.services.accounts.revoke(key.account, key.id[-6:]))
 
     for headers in ({}, {"authorization": "Bearer sk-nothing"}, bearer(key)):
-        answer = httpx.get(path, headers=headers)
+        answer = http.get(path, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 def test_the_verifying_key_is_for_everybody(farebox: RunningFarebox) -> None:
-    published = httpx.get(f"{farebox.base_url}/receipts/key").json()
+    published = http.get(f"{farebox.base_url}/receipts/key").json()
 
     assert published["algorithm"] == "Ed25519"
     assert len(base64.b64decode(published["public_key"])) == 32
@@ -174,4 +175,4 @@ def test_no_receipt_holds_any_text_of_prompt_or_answer(farebox: RunningFarebox, 
 def test_a_path_that_is_no_receipt_is_not_found(farebox: RunningFarebox) -> None:
     key = farebox.new_key(credit="1")
     for odd in ("x", "crd_first_000000", "req_%00", "req_" + "9" * 2000):
-        assert httpx.get(f"{farebox.base_url}/receipts/{odd}", headers=bearer(key)).status_code == 404
+        assert http.get(f"{farebox.base_url}/receipts/{odd}", headers=bearer(key)).status_code == 404

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
-
+from tests.fakes.process import http
 from tests.fakes.service import RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream, chat_stream, sse_answer
 
@@ -15,7 +14,7 @@ def test_a_plain_answer_arrives_as_it_was_and_is_billed_from_the_upstreams_usage
 ) -> None:
     key = farebox.new_key(credit="1")
     headers = {"authorization": f"Bearer {key.text}"}
-    answer = httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers)
+    answer = http.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers)
 
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"] == "hello"
@@ -31,7 +30,7 @@ def test_a_stream_is_passed_on_without_the_usage_that_we_asked_for(
     events = chat_stream("he", "llo", prompt=10, completion=2)
     upstream.script = sse_answer(events)
     key = farebox.new_key(credit="1")
-    answer = httpx.post(
+    answer = http.post(
         f"{farebox.base_url}/chat/completions", json={**CHAT, "stream": True}, headers={"authorization": key.text}
     )
 

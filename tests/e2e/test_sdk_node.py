@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.fakes.process import http
 from tests.fakes.service import RunningFarebox
 from tests.fakes.upstream import (
     Request,
@@ -56,7 +56,7 @@ def got(farebox: RunningFarebox, upstream: ScriptedUpstream) -> Any:
     paid, spent = farebox.new_key(credit="100"), farebox.new_key("free", credit="0")
     headers = {"authorization": spent.text, "x-forwarded-for": ADDRESS}
     for _ in range(5):
-        assert httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers).status_code == 200
+        assert http.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers).status_code == 200
     environ = {
         **os.environ,
         "FAREBOX_BASE_URL": farebox.base_url,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from tests.fakes.addresses import addresses
 from tests.fakes.process import wait_until
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import (
@@ -42,7 +42,6 @@ TOOLS: Any = [
         "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
     }
 ]
-addresses = (f"198.18.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ can be made of any place where Farebox runs.
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import ssl
@@ -18,9 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
 from farebox.domain.accounts import Account
+from tests.fakes.addresses import addresses
+from tests.fakes.process import http
 from tests.fakes.service import Funded
 from tests.fakes.upstream import (
     DONE,
@@ -43,7 +42,6 @@ BODY = json.dumps(chat_completion("你好吗", prompt=INPUT_TOKENS, completion=O
 NOTICE_S = 0.05
 """How long a server may take to see that its caller has left, before the upstream goes on."""
 SETTLED_S = 15
-_addresses = (f"198.18.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
 def _stream_pieces() -> list[tuple[str, bytes]]:
@@ -169,7 +167,7 @@ def _play(base_url: str, upstream: ScriptedUpstream, desk: Desk, case: Case) -> 
     upstream.reset()
     key, gate = desk.new_key(case.kind), threading.Event()
     upstream.on_request = lambda _: case.steps(gate)
-    headers = {"authorization": f"Bearer {key.text}", "x-forwarded-for": next(_addresses)}
+    headers = {"authorization": f"Bearer {key.text}", "x-forwarded-for": next(addresses)}
     _leave(base_url, upstream, case, headers)
     time.sleep(NOTICE_S)
     gate.set()
@@ -226,7 +224,7 @@ def _has_come(case: Case, received: bytes) -> bool:
 def _units_taken(base_url: str, upstream: ScriptedUpstream, headers: dict[str, str]) -> int | None:
     """How many units of the day the request kept, from what one more request is told of the rest."""
     upstream.on_request, upstream.script = None, json_answer(chat_completion())
-    told = httpx.post(f"{base_url}/chat/completions", json=CHAT, headers=headers, timeout=20).headers
+    told = http.post(f"{base_url}/chat/completions", json=CHAT, headers=headers, timeout=20).headers
     if "x-ratelimit-limit-requests" not in told:
         return None
     return int(told["x-ratelimit-limit-requests"]) - int(told["x-ratelimit-remaining-requests"]) - 1

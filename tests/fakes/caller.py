@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import struct
@@ -10,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from tests.fakes.addresses import addresses
+from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
@@ -17,7 +18,6 @@ STREAM = {**CHAT, "stream": True}
 CHAT_PATH = "/v1/chat/completions"
 INPUT_NANO, OUTPUT_NANO = 1050, 4200
 """What a token of gpt-4o-mini costs."""
-addresses = (f"198.19.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
 def headers_of(key: Funded, address: str | None = None) -> dict[str, str]:
@@ -30,7 +30,7 @@ def ask(
 ) -> httpx.Response:
     """One request, read to its end. `body`: bytes as they are, anything else as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(farebox.url + path, content=data, headers={**headers_of(key), **headers}, timeout=30)
+    return http.post(farebox.url + path, content=data, headers={**headers_of(key), **headers}, timeout=30)
 
 
 def problem(answer: httpx.Response) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from farebox.adapters.dynamodb.client import DynamoDB
 from farebox.service.audit import audit
+from tests.fakes.process import http
 from tests.fakes.service import RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -20,7 +21,6 @@ ADMITTING = ("UpdateItem", "TransactWriteItems")
 def test_a_ghost_costs_nothing_and_gives_its_units_back(
     farebox: RunningFarebox, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    import httpx
 
     key = farebox.new_key(kind, credit="1")
     delayed: list[tuple[str, dict[str, Any]]] = []
@@ -33,7 +33,7 @@ def test_a_ghost_costs_nothing_and_gives_its_units_back(
 
     monkeypatch.setattr(DynamoDB, "call", call)
     headers = {"authorization": key.text, "x-forwarded-for": "203.0.113.77"}
-    answer = httpx.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers)
+    answer = http.post(f"{farebox.base_url}/chat/completions", json=CHAT, headers=headers)
     assert answer.status_code == 200
     settled = farebox.account(key.account)
     assert settled.held_nano == 0
