@@ -54,9 +54,15 @@ class RunningFarebox:
     """`base_url` answers after start(); `run(coroutine)` runs in its loop."""
 
     def __init__(
-        self, data_dir: Path, upstream_url: str, settings: Settings | None = None, limits: Limits | None = None
+        self,
+        data_dir: Path,
+        upstream_url: str,
+        settings: Settings | None = None,
+        limits: Limits | None = None,
+        store_endpoint: str | None = None,
     ) -> None:
         self.clock = SetClock()
+        self._store_endpoint = store_endpoint  # None: an embedded store of its own
         self._limits = limits
         self.settings = settings or Settings(admin_token=ADMIN_TOKEN)
         self._data_dir = data_dir
@@ -133,14 +139,15 @@ class RunningFarebox:
 
     async def _start(self) -> None:
         self.store = EmbeddedStore(self._data_dir / "store.sqlite")
-        await self.store.start()
+        if self._store_endpoint is None:
+            await self.store.start()
         channel = Channel(
             name="scripted", vendor=VENDORS["openai"], base_url=self._upstream_url, keys=("sk-up",), demo=True
         )
         self.services = build(
             self.settings,
             Secrets(b"p" * 32, b"s" * 32),
-            StorePlace(self.store.endpoint, "us-east-1", "test-", local=True),
+            StorePlace(self._store_endpoint or self.store.endpoint, "us-east-1", "test-", local=True),
             environ={},
             encodings=ENCODINGS,
             telemetry=NoTelemetry(),

@@ -1,0 +1,1 @@
+"""The money path under faults: enumerated, random, planted, and on the wire."""
