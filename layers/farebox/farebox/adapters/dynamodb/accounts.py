@@ -56,17 +56,21 @@ class DynamoDBAccounts:
                 raise Conflict from None  # an id taken twice: as likely as guessing a key
 
     async def add_key(self, key: ApiKey, digest: bytes, record: KeyRecord) -> None:
-        """One more key on an account that is there. Raises NotFound."""
+        """One more key on an account that is there. Raises NotFound.
+
+        A record that stands is never written over: a copy of this write that comes late must not undo a revocation.
+        """
         try:
             await self._update(
                 key.account,
                 "SET ks.#k = :record",
-                "attribute_exists(acct) AND (attribute_not_exists(ks.#k) OR ks.#k.d = :digest)",
+                "attribute_exists(acct) AND attribute_not_exists(ks.#k)",
                 {"#k": key.number},
-                {":record": _key_value(record, digest), ":digest": b(digest)},
+                {":record": _key_value(record, digest)},
             )
         except ConditionFailed:
-            raise NotFound from None
+            if (await self.key(key.account, key.number)).digest != digest:
+                raise NotFound from None
 
     async def key(self, account: str, number: str) -> KeyRecord:
         """Raises NotFound."""
