@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from farebox.domain import keys
+from farebox.domain.accounts import KeyRecord
 from farebox.domain.quota import FreeLimits
+from farebox.errors import InvalidApiKey
 from farebox.relay.upstream_errors import Cut
 from tests.fakes.port_upstream import Script
 from tests.fakes.upstream import chat_completion, chat_stream, chunk, usage_chunk
@@ -216,6 +219,24 @@ async def key_revoked_meanwhile(w: World) -> Endings:
     return {}
 
 
+async def key_added_and_revoked(w: World) -> Endings:
+    """What was revoked stays revoked, whatever arrives late."""
+    key = await w.key("paid", CA)
+    second = keys.mint("paid", key.account, w.lab.random.token)
+    record = KeyRecord(second.id, second.account, second.number, "paid", second.last4)
+    await _until_done(w, lambda p: p.accounts.add_key(second, second.digest(w.lab.pepper), record))
+    await w.ask(w.process(), second, plain(), name="second key")
+    await _until_done(w, lambda p: p.accounts.revoke(key.account, second.number))
+
+    async def later() -> None:
+        again = await w.ask(w.process(), second, plain(), name="revoked")
+        if not isinstance(again.error, InvalidApiKey):
+            w.wrong.append("F34 a revoked key is good again")
+
+    w.afterwards.append(later)
+    return {"second key": "completed", "revoked": "InvalidApiKey"}
+
+
 async def price_changes_meanwhile(w: World) -> Endings:
     w.clock.fixed_ms = DEARER_MS - 60_000
     p, key = w.process(), await w.key("paid", CA)
@@ -340,6 +361,7 @@ SCENARIOS: dict[str, Scenario] = {
         two_for_the_last_coin,
         last_unit,
         key_revoked_meanwhile,
+        key_added_and_revoked,
         price_changes_meanwhile,
         sweep_during_a_stream,
         sweep_while_it_settles,
