@@ -164,7 +164,13 @@ class RunningFarebox:
             on_stop=_nothing,
         )
         config = uvicorn.Config(
-            app, port=self._port, log_level="error", access_log=False, proxy_headers=False, timeout_keep_alive=75
+            app,
+            port=self._port,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            lifespan="off",
         )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -42,6 +42,7 @@ from farebox.relay.relay_request import Relay
 from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.service.authenticate import Authenticator
+from farebox.service.issue_key import KeyIssuer
 from farebox.service.sweep import sweep
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
@@ -209,14 +210,18 @@ def keys_app(services: Services) -> App:
 
     return new(
         services.accounts,
+        issuer(services),
         services.catalog,
         services.settlements,
         jobs(services),
         clock=services.clock,
         random=services.random,
-        pepper=services.secrets.pepper,
         admin_token=services.settings.admin_token,
     )
+
+
+def issuer(services: Services) -> KeyIssuer:
+    return KeyIssuer(services.accounts, services.clock, services.random, services.secrets.pepper)
 
 
 def billing_app(services: Services) -> App:

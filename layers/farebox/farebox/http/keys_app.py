@@ -19,6 +19,7 @@ from farebox.http.guard import admin_only, json_response, new_app
 from farebox.ports import Accounts, Clock, Randomness
 from farebox.relay.settlements import Settlements
 from farebox.service.audit import audit
+from farebox.service.issue_key import KeyIssuer, KeyWish
 
 NAME_CHARS_MAX = 100
 Jobs = Mapping[str, Callable[[], Awaitable[dict[str, int]]]]
@@ -64,51 +65,31 @@ class Credit(Closed):
 
 def keys_app(
     accounts: Accounts,
+    issuer: KeyIssuer,
     catalog: Catalog,
     settlements: Settlements,
     jobs: Jobs,
     *,
     clock: Clock,
     random: Randomness,
-    pepper: bytes,
     admin_token: str | None,
 ) -> FastAPI:
     """The application. Every route here is the admin's."""
     app = new_app("Farebox keys", clock, random)
     app.router.route_class = admin_only(admin_token)
+    _add_keys(app, accounts, issuer, catalog)
+    _add_accounts(app, accounts, settlements, clock)
+    _add_jobs(app, accounts, settlements, jobs, clock)
+    return app
 
+
+def _add_keys(app: FastAPI, accounts: Accounts, issuer: KeyIssuer, catalog: Catalog) -> None:
     @app.post("/admin/v1/keys")
     async def create_key(new: NewKey) -> Response:
         _check_models(new.models, catalog)
-        key, account = await _create(new)
-        return json_response(
-            {
-                "id": key.id,
-                "account": key.account,
-                "key": key.text,
-                "kind": key.kind,
-                "last4": key.last4,
-                "balance": money.format_ca(account.avail_nano),
-            },
-            201,
-        )
-
-    async def _create(new: NewKey) -> tuple[keys.ApiKey, Account]:
-        credit_nano = amount_of(new.credit, "credit") if new.credit is not None else 0
-        if new.account is not None and not keys.is_account_id(new.account):
-            raise NotFound
-        key = keys.mint(new.kind, new.account or keys.mint_account(random.token), random.token)
-        now_ms = clock.now_ms()
-        record = _record_of(new, key, now_ms)
-        digest = key.digest(pepper)
-        if new.account is None:
-            await accounts.create(key, digest, record, credit_nano=credit_nano, at_ms=now_ms)
-        else:
-            await accounts.add_key(key, digest, record)
-            if credit_nano:
-                credit_id = f"crd_key_{key.number}"
-                await accounts.credit(key.account, credit_nano, reason="key", credit_id=credit_id, at_ms=now_ms)
-        return key, await accounts.get(key.account)
+        key = await issuer.issue(_wish_of(new))
+        account = await accounts.get(key.account)
+        return json_response({**_issued(key), "balance": money.format_ca(account.avail_nano)}, 201)
 
     @app.get("/admin/v1/keys/{key_id}")
     async def show_key(key_id: str) -> Response:
@@ -117,16 +98,7 @@ def keys_app(
     @app.patch("/admin/v1/keys/{key_id}")
     async def change_key(key_id: str, change: KeyChange) -> Response:
         _check_models(change.models, catalog)
-        given = change.model_fields_set
-        changes = KeyChanges(
-            name=(change.name or "") if "name" in given else None,
-            models=tuple(change.models or ()) if "models" in given else None,
-            networks=tuple(change.ip_allow or ()) if "ip_allow" in given else None,
-            expires_ms=_expiry_ms(change.expires_at) if "expires_at" in given else None,
-        )
-        if not given:
-            raise refuse("name", zh="没有要修改的内容", en="there is nothing to change")
-        return json_response(key_view(await accounts.change_key(*_parts(key_id), changes)))
+        return json_response(key_view(await accounts.change_key(*_parts(key_id), _changes_of(change))))
 
     @app.delete("/admin/v1/keys/{key_id}")
     async def revoke_key(key_id: str) -> Response:
@@ -134,18 +106,8 @@ def keys_app(
         await accounts.revoke(account, number)
         return json_response(key_view(await accounts.key(account, number)))
 
-    @app.post("/admin/v1/schedule/{job}")
-    async def run_job(job: str) -> Response:
-        if job not in jobs:
-            raise NotFound
-        await settlements.settled()
-        return json_response(await jobs[job]())
 
-    @app.get("/admin/v1/audit")
-    async def run_audit() -> Response:
-        await settlements.settled()
-        return json_response((await audit(accounts, clock)).document())
-
+def _add_accounts(app: FastAPI, accounts: Accounts, settlements: Settlements, clock: Clock) -> None:
     @app.get("/admin/v1/accounts/{account}")
     async def show_account(account: str) -> Response:
         _check_account(account)
@@ -164,7 +126,19 @@ def keys_app(
         )
         return json_response(account_view(await accounts.get(account)))
 
-    return app
+
+def _add_jobs(app: FastAPI, accounts: Accounts, settlements: Settlements, jobs: Jobs, clock: Clock) -> None:
+    @app.post("/admin/v1/schedule/{job}")
+    async def run_job(job: str) -> Response:
+        if job not in jobs:
+            raise NotFound
+        await settlements.settled()
+        return json_response(await jobs[job]())
+
+    @app.get("/admin/v1/audit")
+    async def run_audit() -> Response:
+        await settlements.settled()
+        return json_response((await audit(accounts, clock)).document())
 
 
 def amount_of(text: str, param: str) -> int:
@@ -220,18 +194,35 @@ def iso_time(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _record_of(new: NewKey, key: keys.ApiKey, now_ms: int) -> KeyRecord:
-    return KeyRecord(
-        id=key.id,
-        account=key.account,
-        number=key.number,
-        kind=key.kind,
-        last4=key.last4,
+def _wish_of(new: NewKey) -> KeyWish:
+    """Raises InvalidRequest for an amount that is none, NotFound for an account that cannot be."""
+    if new.account is not None:
+        _check_account(new.account)
+    return KeyWish(
+        kind=new.kind,
+        account=new.account,
+        credit_nano=amount_of(new.credit, "credit") if new.credit is not None else 0,
         name=new.name or "",
         models=tuple(new.models or ()),
         networks=tuple(new.ip_allow or ()),
         expires_ms=_expiry_ms(new.expires_at),
-        created_ms=now_ms,
+    )
+
+
+def _issued(key: keys.ApiKey) -> dict[str, str]:
+    """The one answer that shows a key."""
+    return {"id": key.id, "account": key.account, "key": key.text, "kind": key.kind, "last4": key.last4}
+
+
+def _changes_of(change: KeyChange) -> KeyChanges:
+    given = change.model_fields_set
+    if not given:
+        raise refuse("name", zh="没有要修改的内容", en="there is nothing to change")
+    return KeyChanges(
+        name=(change.name or "") if "name" in given else None,
+        models=tuple(change.models or ()) if "models" in given else None,
+        networks=tuple(change.ip_allow or ()) if "ip_allow" in given else None,
+        expires_ms=_expiry_ms(change.expires_at) if "expires_at" in given else None,
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from farebox.bootstrap import Services
+from farebox.bootstrap import Services, issuer
 from farebox.domain import keys
-from farebox.domain.accounts import KeyRecord
 from farebox.domain.money import NANO_PER_CA, format_ca
 from farebox.errors import NotFound
 from farebox.local.data_dir import DataDir
+from farebox.service.issue_key import KeyWish
 
 FILE = "first-run.json"
 PAID_CREDIT_NANO = 10 * NANO_PER_CA
@@ -53,21 +53,7 @@ def banner(url: str, services: Services, made: DemoKeys | None) -> str:
 
 
 async def _make(services: Services, kind: str, credit_nano: int) -> str:
-    random = services.random.token
-    key = keys.mint(kind, keys.mint_account(random), random)
-    now_ms = services.clock.now_ms()
-    record = KeyRecord(
-        id=key.id,
-        account=key.account,
-        number=key.number,
-        kind=kind,
-        last4=key.last4,
-        name="first run",
-        created_ms=now_ms,
-    )
-    digest = key.digest(services.secrets.pepper)
-    await services.accounts.create(key, digest, record, credit_nano=credit_nano, at_ms=now_ms)
-    return key.text
+    return (await issuer(services).issue(KeyWish(kind=kind, credit_nano=credit_nano, name="first run"))).text
 
 
 async def _known(services: Services, text: str) -> bool:
