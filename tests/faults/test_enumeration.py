@@ -66,7 +66,7 @@ def test_any_upstream_call_goes_wrong_in_any_way(lab: Lab, scenario: str, hits: 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_two_faults_in_one_run(lab: Lab, scenario: str, hits: Hits) -> None:
-    """Every pair of store calls, each pair with every pair of faults; where they are many, 2,000 of them."""
+    """Every pair of store calls, each pair with every pair of faults; where they are many, 1,000 of them."""
     calls = len(run(lab, scenario).calls) + 6
     points = [
         {first: one, second: two}
@@ -76,7 +76,7 @@ def test_two_faults_in_one_run(lab: Lab, scenario: str, hits: Hits) -> None:
         for two in Fault
     ]
     wrong = []
-    for faults in random.Random(scenario).sample(points, min(2_000, len(points))):
+    for faults in random.Random(scenario).sample(points, min(1_000, len(points))):
         done = run(lab, scenario, faults)
         if done.hits == 2:
             hits[scenario, "two at once"] += 1
