@@ -15,7 +15,7 @@ from farebox.dialects import sse
 from farebox.dialects.openai_tap import OpenAITap
 from farebox.domain import money, quota
 from farebox.domain.outcome import Ending, ending_of
-from farebox.errors import Cancelled, StoreUnavailable, UpstreamError, UpstreamTimeout
+from farebox.errors import Cancelled, UpstreamError, UpstreamTimeout
 from farebox.ports import Caller, Clock, Store, Telemetry, Upstream
 from farebox.relay.bill import Bill, bill, usage_of
 from farebox.relay.call import Admitted, Call, Limits
@@ -118,7 +118,8 @@ class Relay:
     async def _rate_headers(self, admitted: Admitted) -> RawHeaders:
         try:
             counts = await self.store.counts(admitted.units)
-        except StoreUnavailable:
+        except Exception as error:  # noqa: BLE001 - for want of a header nobody loses an answer
+            self.telemetry.trouble("rate_headers_failed", {"error": type(error).__name__})
             return []
         reset_ms = quota.day_at(admitted.started_ms, self.zone).ends_ms
         return rate_limit_headers(admitted.units, counts, reset_ms - admitted.started_ms)
