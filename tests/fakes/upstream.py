@@ -154,6 +154,7 @@ class ScriptedUpstream:
         self.on_request: Callable[[Request], Iterable[Step]] | None = None
         self.requests: list[Request] = []
         self.sent_all = 0
+        self.active = 0
         self.bytes_sent = 0
         self.writes_failed = 0
         self.left_at: list[float] = []
@@ -177,6 +178,13 @@ class ScriptedUpstream:
         self._thread.join(5)
         self._loop.close()
 
+    def idle(self, within_s: float = 5) -> bool:
+        """Waits until nobody is being answered: an earlier request's end must not count as a later one's."""
+        end = time.monotonic() + within_s
+        while self.active and time.monotonic() < end:
+            time.sleep(0.005)
+        return not self.active
+
     def reset(self) -> None:
         """Back to a plain answer, nothing remembered."""
         self.script, self.on_request = json_answer(chat_completion()), None
@@ -197,6 +205,7 @@ class ScriptedUpstream:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.active += 1
         try:
             request = await self._read(reader)
             self.requests.append(request)
@@ -207,6 +216,7 @@ class ScriptedUpstream:
         except (ConnectionError, asyncio.IncompleteReadError):
             self.writes_failed += 1
         finally:
+            self.active -= 1
             writer.close()
 
     async def _do(self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
