@@ -26,7 +26,6 @@ def _upstream() -> Iterator[ScriptedUpstream]:
 @pytest.fixture
 def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
     """The scripted upstream, answering plainly until told otherwise."""
-    _upstream.idle(within_s=0.5)
     _upstream.reset()
     return _upstream
 

@@ -164,7 +164,7 @@ def run(base_url: str, upstream: ScriptedUpstream, desk: Desk, wanted: Iterable[
 
 
 def _play(base_url: str, upstream: ScriptedUpstream, desk: Desk, case: Case) -> tuple[Funded, Row]:
-    assert upstream.idle()
+    upstream.idle(within_s=2)
     upstream.reset()
     key, gate = desk.new_key(case.kind), threading.Event()
     upstream.on_request = lambda _: case.steps(gate)
