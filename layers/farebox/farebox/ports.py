@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceipt
 from farebox.domain.idempotency import Claim
@@ -209,6 +209,3 @@ class Caller(Protocol):
     async def finish(self) -> None: ...
 
     async def is_gone(self) -> bool: ...
-
-
-Json = dict[str, Any]

@@ -129,12 +129,7 @@ class DynamoDBAccounts:
 
     async def receipt(self, account: str, request_id: str) -> StoredReceipt:
         """The receipt of one of the account's requests. Raises NotFound."""
-        request = {
-            "TableName": self._tables.ledger,
-            "Key": {"acct": s(account), "id": s(request_id)},
-            "ConsistentRead": True,
-        }
-        item = (await self._db.call("GetItem", request)).get("Item")
+        item = await self._ledger_row(account, request_id)
         if item is None or "receipt" not in item:
             raise NotFound
         row = plain_item(item)
@@ -163,9 +158,7 @@ class DynamoDBAccounts:
 
     async def awaits_its_row(self, account: str, request_id: str, attempt: int | None) -> bool:
         """Whether the hold of `attempt` is yet to be ended by the row that is written; a ghost is not."""
-        key = {"acct": s(account), "id": s(request_id)}
-        request = {"TableName": self._tables.ledger, "Key": key, "ConsistentRead": True}
-        row = (await self._db.call("GetItem", request)).get("Item")
+        row = await self._ledger_row(account, request_id)
         return row is not None and ("n" not in row or int(row["n"]["N"]) == attempt)
 
     async def ids(self) -> list[str]:
@@ -185,6 +178,11 @@ class DynamoDBAccounts:
     async def ready(self) -> None:
         """Touches the store. Raises StoreUnavailable."""
         await self._db.call("GetItem", {"TableName": self._tables.accounts, "Key": {"acct": s("acc_ready")}})
+
+    async def _ledger_row(self, account: str, row_id: str) -> Item | None:
+        key = {"acct": s(account), "id": s(row_id)}
+        request = {"TableName": self._tables.ledger, "Key": key, "ConsistentRead": True}
+        return (await self._db.call("GetItem", request)).get("Item")
 
     def _credit_row(self, account: str, credit_id: str, amount_nano: int, reason: str, at_ms: int) -> dict[str, Any]:
         item = {
