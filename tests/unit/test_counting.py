@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox.adapters.tokenizer_tiktoken import TiktokenTokenizer
-from farebox.dialects.openai_counting import (
+from farebox.dialects.openai.counting import (
     DEPTH_MAX,
     count_chat,
     count_completion_prompt,

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.dialects import openai_chat, openai_completions, openai_embeddings
 from farebox.dialects.ask import Ask
-from farebox.dialects.openai_tap import TEXT_CHARS_MAX, OpenAITap
-from farebox.dialects.openai_usage import read_usage
+from farebox.dialects.openai import chat as chat_door
+from farebox.dialects.openai import completions as completions_door
+from farebox.dialects.openai import embeddings as embeddings_door
+from farebox.dialects.openai.tap import TEXT_CHARS_MAX, OpenAITap
+from farebox.dialects.openai.usage import read_usage
 from farebox.errors import InvalidRequest
 
 HI = [{"role": "user", "content": "hi"}]
@@ -26,20 +28,20 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NO_WHOLE_NUMBER = [-1, 0, 1.0, 1.5, "5", True, [], {}, 10**18, 1e18, 2**63]
-READERS = {"chat": openai_chat.read, "completions": openai_completions.read, "embeddings": openai_embeddings.read}
+READERS = {"chat": chat_door.read, "completions": completions_door.read, "embeddings": embeddings_door.read}
 GOOD = {"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
 
 
 def chat(**more: Any) -> Ask:
-    return openai_chat.read({**CHAT, **more})
+    return chat_door.read({**CHAT, **more})
 
 
 def completion(**more: Any) -> Ask:
-    return openai_completions.read({**COMPLETION, **more})
+    return completions_door.read({**COMPLETION, **more})
 
 
 def embedding(**more: Any) -> Ask:
-    return openai_embeddings.read({**EMBEDDING, **more})
+    return embeddings_door.read({**EMBEDDING, **more})
 
 
 def refused(kind: str, **more: Any) -> str | None:
@@ -109,7 +111,7 @@ COMMON = [
     "functions",
 ]
 OTHERS = ["messages", "prompt", "input", "suffix", "tool_choice", "function_call", "response_format", "dimensions"]
-KNOWN = st.sampled_from([*COMMON, *OTHERS, *openai_chat.FREE_OF_CHARGE, "web_search_options", "encoding_format"])
+KNOWN = st.sampled_from([*COMMON, *OTHERS, *chat_door.FREE_OF_CHARGE, "web_search_options", "encoding_format"])
 
 
 @pytest.mark.parametrize("kind", READERS)

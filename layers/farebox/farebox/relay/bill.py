@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from farebox.dialects.openai_tap import OpenAITap
-from farebox.dialects.openai_usage import read_usage
+from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.openai.usage import read_usage
 from farebox.domain.outcome import RULES, Ending
 from farebox.domain.pricing import Line, lines_of, total_nano_ca
 from farebox.domain.receipts import Receipt

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from farebox.dialects import openai_chat, openai_completions, openai_embeddings
 from farebox.dialects.ask import Ask, Fields
+from farebox.dialects.openai import chat, completions, embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Endpoint:
 ENDPOINTS: dict[str, Endpoint] = {
     endpoint.path: endpoint
     for endpoint in (
-        Endpoint("/v1/chat/completions", "chat.completions", "chat", "/chat/completions", openai_chat.read),
-        Endpoint("/v1/completions", "completions", "completion", "/completions", openai_completions.read),
-        Endpoint("/v1/embeddings", "embeddings", "embedding", "/embeddings", openai_embeddings.read),
+        Endpoint("/v1/chat/completions", "chat.completions", "chat", "/chat/completions", chat.read),
+        Endpoint("/v1/completions", "completions", "completion", "/completions", completions.read),
+        Endpoint("/v1/embeddings", "embeddings", "embedding", "/embeddings", embeddings.read),
     )
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from farebox.dialects import json_splice, sse
-from farebox.dialects.openai_tap import OpenAITap
+from farebox.dialects.openai.tap import OpenAITap
 from farebox.errors import (
     FareboxError,
     InvalidRequest,

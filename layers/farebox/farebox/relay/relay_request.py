@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from farebox.dialects import sse
-from farebox.dialects.openai_tap import OpenAITap
+from farebox.dialects.openai.tap import OpenAITap
 from farebox.domain import money, quota
 from farebox.domain.outcome import Ending, ending_of
 from farebox.errors import Cancelled, UpstreamError, UpstreamTimeout

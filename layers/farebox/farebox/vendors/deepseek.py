@@ -1,4 +1,4 @@
-"""DeepSeek: OpenAI chat on the wire; reports cache hits under its own name (dialects/openai_usage)."""
+"""DeepSeek: OpenAI chat on the wire; reports cache hits under its own name (dialects/openai/usage)."""
 
 from farebox.vendors.vendor import Vendor
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from farebox.dialects import openai_counting
 from farebox.dialects.ask import Ask, Count, Fields, model_of, refuse, whole
-from farebox.dialects.openai_completions import is_text_or_tokens
+from farebox.dialects.openai import counting
+from farebox.dialects.openai.completions import is_text_or_tokens
 
 DIMENSIONS_MAX = 65_536
 
@@ -22,6 +22,6 @@ def read(body: Fields) -> Ask:
     whole(body, "dimensions", low=1, high=DIMENSIONS_MAX)
 
     def count_input(count: Count) -> int:
-        return openai_counting.count_embedding_input(given, count)
+        return counting.count_embedding_input(given, count)
 
     return Ask(model=model, stream=False, count_input=count_input)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from farebox.dialects import openai_counting
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced, whole
-from farebox.dialects.openai_chat import FREE_OF_CHARGE, TOKENS_MAX
-from farebox.dialects.openai_stream_options import usage_changes
+from farebox.dialects.openai import counting
+from farebox.dialects.openai.chat import FREE_OF_CHARGE, TOKENS_MAX
+from farebox.dialects.openai.stream_options import usage_changes
 
 CHOICES_MAX = 20
 PROMPTS_MAX = 2048
@@ -28,7 +28,7 @@ def read(body: Fields) -> Ask:
 
     def count_input(count: Count) -> int:
         suffix = body.get("suffix")
-        counted = openai_counting.count_completion_prompt(body.get("prompt"), count)
+        counted = counting.count_completion_prompt(body.get("prompt"), count)
         return counted + (count(suffix) if isinstance(suffix, str) else 0)
 
     return Ask(

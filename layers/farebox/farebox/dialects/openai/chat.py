@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from farebox.dialects import openai_counting
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced, unpriced, whole
-from farebox.dialects.openai_stream_options import usage_changes
+from farebox.dialects.openai import counting
+from farebox.dialects.openai.stream_options import usage_changes
 
 TOKENS_MAX = 10_000_000
 CHOICES_MAX = 128
@@ -39,7 +39,7 @@ def read(body: Fields) -> Ask:
     limits = {name: whole(body, name, low=1, high=TOKENS_MAX) for name in ("max_tokens", "max_completion_tokens")}
 
     def count_input(count: Count) -> int:
-        return openai_counting.count_chat(body, count)
+        return counting.count_chat(body, count)
 
     return Ask(
         model=model,
@@ -47,7 +47,7 @@ def read(body: Fields) -> Ask:
         count_input=count_input,
         output_limits={name: limit for name, limit in limits.items() if limit is not None},
         choices=whole(body, "n", low=1, high=CHOICES_MAX) or 1,
-        images=openai_counting.image_parts(body),
+        images=counting.image_parts(body),
         strip_usage=strip_usage,
         changes=changes,
     )

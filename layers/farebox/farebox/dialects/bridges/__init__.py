@@ -1,0 +1,1 @@
+"""Pairs of dialects: one file a pair."""
