@@ -15,20 +15,59 @@ Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class SentImage:
+    """An image in a request. Width and height in pixels, 0 where unknown (a link, which is never followed).
+
+    `detail`: the caller's wish in OpenAI's words, "low", "high", "original" or "auto".
+    """
+
+    width: int = 0
+    height: int = 0
+    detail: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Images to be made: how many, and the caller's words for size ("1024x1024", "auto") and quality, None if unsaid.
+
+    `partial`: how many unfinished ones are to be streamed before each.
+    """
+
+    count: int = 1
+    size: str | None = None
+    quality: str | None = None
+    partial: int = 0
+
+
+def _nothing(_: Count) -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request, read. The body itself stays bytes; `changes` are members to splice into it for the upstream.
 
-    `output_limits`: the caller's own limits, parameter → tokens per choice; `choices` is how many are generated;
-    `strip_usage` says that usage is our own wish, so the caller must not see it.
+    `count_input`: the text's tokens, images and audio left out. `output_limits`: the caller's own limits, parameter →
+    tokens per choice (a dot leads into a member: "generationConfig.maxOutputTokens"); `choices` is how many are
+    generated. `images`: those that are sent; `pictures`: those to be made. `bounds`: further units of the catalog →
+    the most of each that this request can use. `needs`: parameter → the unit whose price makes it permissible; one
+    without a price of its own is refused. `service_tier`: the tier asked for, None for the ordinary one.
+    `strip_usage` says that usage is our own wish, so the caller must not see it. `json_array`: the caller wants its
+    stream as one JSON array instead of server-sent events.
     """
 
     model: str
     stream: bool
-    count_input: Callable[[Count], int]
+    count_input: Callable[[Count], int] = _nothing
     output_limits: Mapping[str, int] = field(default_factory=dict)
     choices: int = 1
-    images: int = 0
+    images: tuple[SentImage, ...] = ()
+    pictures: Pictures | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    service_tier: str | None = None
     strip_usage: bool = False
+    json_array: bool = False
     changes: Mapping[str, bytes] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, get_args
 
-Kind = Literal["chat", "completion", "embedding", "image", "speech", "transcription"]
+Kind = Literal["chat", "completion", "embedding", "image", "speech", "transcription", "moderation"]
 Tier = Literal["official", "ca"]
 Tokenizer = Literal["o200k_base", "cl100k_base"]
 
@@ -24,13 +24,19 @@ UNITS: Mapping[str, str] = MappingProxyType(
     {
         "input_token": "a token that is sent, unless one of the narrower units below has a price",
         "cached_input_token": "a sent token that the vendor read from its cache",
-        "cache_write_token": "a sent token that the vendor wrote to its cache",
-        "output_token": "a token that comes back, reasoning included",
-        "image_input_token": "a token of an image that is sent to an image model",
-        "image_output_token": "a token of an image that an image model makes",
+        "cache_write_token": "a sent token that the vendor wrote to its cache (Anthropic: for 5 minutes)",
+        "cache_write_1h_token": "a sent token that the vendor wrote to its cache for an hour",
+        "audio_input_token": "a token of audio that is sent",
+        "output_token": "a token that comes back, unless one of the narrower units has a price",
+        "reasoning_token": "a token of thoughts",
+        "audio_output_token": "a token of audio that comes back",
+        "image_input_token": "a token of an image that is sent",
+        "image_output_token": "a token of an image that is made",
         "image_when_streaming": "an image that is sent in a request whose answer is streamed",
         "character": "a character that is spoken",
         "audio_ms": "a millisecond of audio, heard or spoken",
+        "web_search": "a search that the vendor makes for the model",
+        "request": "a request, whatever is in it",
     }
 )
 """Every unit that can have a price, and what one of it is. Closed: a misspelt unit is refused, never free."""
