@@ -18,7 +18,6 @@ from farebox.dialects.openai.counting import (
     count_chat,
     count_completion_prompt,
     count_embedding_input,
-    image_parts,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -69,10 +68,11 @@ def test_parts_count_as_their_text() -> None:
     assert count_chat(refused, o200k) == count_chat(chat({"role": "assistant", "content": "no, never"}), o200k)
 
 
-def test_images_are_counted_apart() -> None:
+def test_images_and_sound_are_counted_apart() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}}
     body = chat({"role": "user", "content": [{"type": "text", "text": "hello"}, image, image]}, HELLO)
-    assert image_parts(body) == 2
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 10_000, "format": "wav"}}
+    body["messages"][0]["content"].append(sound)
     assert count_chat(body, o200k) == count_chat(chat(HELLO, HELLO), o200k)
 
 
@@ -229,7 +229,6 @@ JSON = st.recursive(
 @given(body=st.dictionaries(NAMES, JSON, max_size=8))
 def test_no_body_makes_counting_raise(body: dict[str, Any]) -> None:
     assert count_chat(body, len) >= 3
-    assert image_parts(body) >= 0
 
 
 @given(messages=JSON, tools=JSON, parameters=JSON, members=st.dictionaries(NAMES, JSON, max_size=4))

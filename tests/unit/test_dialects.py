@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.dialects.ask import Ask
+from farebox.dialects.ask import Ask, SentImage
 from farebox.dialects.openai import chat as chat_door
 from farebox.dialects.openai import completions as completions_door
 from farebox.dialects.openai import embeddings as embeddings_door
-from farebox.dialects.openai.tap import TEXT_CHARS_MAX, OpenAITap
-from farebox.dialects.openai.usage import read_usage
+from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.openai.usage import read_io_usage, read_usage
+from farebox.dialects.openai.waiting_text import TEXT_CHARS_MAX
+from farebox.dialects.wire import Incoming
 from farebox.errors import InvalidRequest
 
 HI = [{"role": "user", "content": "hi"}]
@@ -28,6 +30,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NO_WHOLE_NUMBER = [-1, 0, 1.0, 1.5, "5", True, [], {}, 10**18, 1e18, 2**63]
+WIRES = {"chat": chat_door.CHAT, "completions": completions_door.COMPLETIONS, "embeddings": embeddings_door.EMBEDDINGS}
 READERS = {"chat": chat_door.read, "completions": completions_door.read, "embeddings": embeddings_door.read}
 GOOD = {"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}
 
@@ -55,6 +58,15 @@ def refused(kind: str, **more: Any) -> str | None:
     assert any("\u4e00" <= letter <= "\u9fff" for letter in error.zh)
     assert error.en.isascii()
     return error.param
+
+
+@pytest.mark.parametrize("kind", WIRES)
+def test_a_wire_reads_what_came_and_taps_what_comes_back(kind: str) -> None:
+    wire = WIRES[kind]
+    ask = wire.read(Incoming(GOOD[kind]))
+
+    assert (wire.dialect, wire.form, ask.model) == ("openai", False, GOOD[kind]["model"])
+    assert not wire.tap(len, ask).finished
 
 
 # ── what every request has ──────────────────────────────────────────────────────────────────────────────────────────
@@ -147,9 +159,7 @@ def test_messages_that_are_none_are_refused(messages: Any, param: str) -> None:
     assert refused("chat", messages=messages) == param
 
 
-@pytest.mark.parametrize(
-    "kind", ["input_audio", "file", "video_url", "document", "thinking", "image", "input_image", ""]
-)
+@pytest.mark.parametrize("kind", ["file", "video_url", "document", "thinking", "image", "input_image", ""])
 def test_a_content_part_without_a_price_is_refused_by_its_place(kind: str) -> None:
     parts = [{"type": "text", "text": "x"}, {"type": kind, kind: {}}]
 
@@ -159,24 +169,17 @@ def test_a_content_part_without_a_price_is_refused_by_its_place(kind: str) -> No
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("modalities", ["text", "audio"]),
-        ("modalities", ["audio"]),
         ("modalities", ["image"]),
         ("modalities", "text"),
         ("modalities", {}),
-        ("audio", {"voice": "alloy", "format": "wav"}),
-        ("audio", {}),
-        ("service_tier", "flex"),
-        ("service_tier", "priority"),
-        ("service_tier", "scale"),
-        ("service_tier", "fast"),
         ("service_tier", ["auto"]),
+        ("service_tier", "Fast Lane"),
         ("prediction", {"type": "content", "content": "x"}),
-        ("web_search_options", {}),
-        ("web_search_options", {"search_context_size": "low"}),
         ("search_parameters", {"mode": "on"}),
         ("plugins", [{"id": "web"}]),
         ("enable_search", True),
+        ("store", True),
+        ("store", "true"),
     ],
 )
 def test_what_has_a_price_of_its_own_is_refused_by_name(name: str, value: Any) -> None:
@@ -197,8 +200,63 @@ def test_tools_that_are_none_are_refused(tools: Any, param: str) -> None:
     assert refused("chat", tools=tools) == param
 
 
-def test_search_options_go_with_a_search_model() -> None:
-    assert chat(model="gpt-4o-search-preview", web_search_options={}).model == "gpt-4o-search-preview"
+@pytest.mark.parametrize(
+    ("more", "needs"),
+    [
+        ({"modalities": ["text", "audio"]}, {"modalities": "audio_output_token"}),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, {"audio": "audio_output_token"}),
+        ({"service_tier": "flex"}, {"service_tier": "service_tier/flex"}),
+        ({"service_tier": "priority"}, {"service_tier": "service_tier/priority"}),
+        ({"web_search_options": {}}, {"web_search_options": "web_search"}),
+        ({}, {}),
+    ],
+)
+def test_what_has_a_price_of_its_own_needs_that_price(more: dict[str, Any], needs: dict[str, str]) -> None:
+    assert chat(**more).needs == needs
+
+
+def test_a_tier_is_read_and_the_ordinary_one_is_none() -> None:
+    assert chat(service_tier="flex").service_tier == "flex"
+    assert completion(service_tier="priority").needs == {"service_tier": "service_tier/priority"}
+    assert [chat(service_tier=tier).service_tier for tier in (None, "auto", "default")] == [None, None, None]
+
+
+def test_a_search_model_searches_once_whether_asked_to_or_not() -> None:
+    for more in ({}, {"web_search_options": {}}):
+        ask = chat(model="gpt-4o-search-preview", **more)
+
+        assert (ask.needs, ask.bounds) == ({}, {"web_search": 1})
+    assert chat(web_search_options={"search_context_size": "low"}).bounds == {"web_search": 1}
+
+
+def test_a_search_is_charged_once_there_is_an_answer() -> None:
+    tap = chat_door.CHAT.tap(len, chat(model="gpt-4o-search-preview"))
+    tap.see(json.dumps({"choices": [], "usage": figures()}).encode())
+    assert tap.reported().of("web_search") == 0
+
+    tap.see(json.dumps(delta(content="x")).encode())
+    assert tap.reported().of("web_search") == tap.counted().of("web_search") == 1
+
+
+def test_sound_is_bounded_by_its_bytes_and_is_no_text() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 40_000, "format": "mp3"}}
+    ask = chat(messages=[*HI, {"role": "user", "content": [sound, {"type": "text", "text": "x"}]}])
+
+    assert ask.needs == {"messages[1].content[0].type": "audio_input_token"}
+    # 30,000 bytes are at most 30 s at 8 kbit/s, 300 tokens, and as many again.
+    assert 600 <= ask.bounds["audio_input_token"] <= 602
+    assert ask.count_input(len) < 100
+
+
+@pytest.mark.parametrize("sound", [None, {}, "x", {"data": 7}, {"data": None}])
+def test_sound_of_no_shape_is_the_upstreams_to_judge(sound: Any) -> None:
+    ask = chat(messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}])
+
+    assert ask.bounds == {"audio_input_token": 0}
+
+
+def test_an_answer_that_the_upstream_keeps_cannot_be_sent_again() -> None:
+    assert refused("chat", messages=[*HI, {"role": "assistant", "audio": {"id": "audio_1"}}]) == "messages[1].audio"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +272,7 @@ def test_search_options_go_with_a_search_model() -> None:
             "tools": None,
         },
         {"tools": [{"type": "function", "function": {}}, {"type": "custom"}, {"function": {}}], "tool_choice": "auto"},
+        {"store": False, "audio": None},
         {"functions": [{"name": "f"}], "temperature": "hot", "logit_bias": 5, "anything": {"else": [1]}},
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}, {"role": "tool", "content": ""}]},
         {
@@ -229,14 +288,16 @@ def test_what_costs_nothing_extra_is_the_upstreams_to_judge(harmless: dict[str, 
 
 def test_what_money_needs_is_read() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+    small = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}}
     ask = chat(
-        messages=[*HI, {"role": "user", "content": [image, {"type": "text", "text": "x"}, image]}],
+        messages=[*HI, {"role": "user", "content": [image, {"type": "text", "text": "x"}, small]}],
         max_tokens=5,
         max_completion_tokens=7,
         n=3,
     )
 
-    assert (ask.model, ask.stream, ask.choices, ask.images) == ("gpt-4o-mini", False, 3, 2)
+    assert (ask.model, ask.stream, ask.choices) == ("gpt-4o-mini", False, 3)
+    assert ask.images == (SentImage(), SentImage(detail="low"))
     assert ask.output_limits == {"max_tokens": 5, "max_completion_tokens": 7}
     assert (ask.strip_usage, ask.changes) == (False, {})
     assert ask.count_input(len) > 0
@@ -270,7 +331,7 @@ def test_a_suffix_counts_as_input() -> None:
     assert completion(suffix="abc").count_input(len) == completion().count_input(len) + 3
 
 
-@pytest.mark.parametrize("name", ["service_tier", "prediction", "plugins"])
+@pytest.mark.parametrize("name", ["prediction", "plugins"])
 def test_completions_refuse_what_has_a_price_of_its_own_too(name: str) -> None:
     assert refused("completions", **{name: "flex"}) == name
 
@@ -343,8 +404,8 @@ def test_stream_options_that_are_none_are_refused(more: dict[str, Any], param: s
 # ── usage, read with suspicion ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def used(raw: Any, *, most: int = 1000, text_seen: bool = True) -> dict[str, int] | None:
-    usage = read_usage(raw, output_tokens_max=most, text_seen=text_seen)
+def used(raw: Any) -> dict[str, int] | None:
+    usage = read_usage(raw)
     return None if usage is None else dict(usage.counts)
 
 
@@ -396,22 +457,89 @@ def test_a_figure_that_is_no_count_discredits_the_whole(lie: Any) -> None:
         {},
         {"completion_tokens": 5},
         figures(prompt=None),
-        figures(completion=1001),
         figures(prompt_tokens_details={"cached_tokens": 11}),
         figures(prompt_tokens_details={"cached_tokens": 6, "cache_write_tokens": 5}),
         figures(prompt_cache_hit_tokens=11),
-        figures(completion=0),
-        {"prompt_tokens": 10},
+        figures(prompt_tokens_details={"audio_tokens": 11}),
+        figures(prompt_tokens_details={"image_tokens": 11}),
+        figures(completion_tokens_details={"audio_tokens": 6}),
+        figures(completion_tokens_details={"reasoning_tokens": -1}),
     ],
 )
-def test_what_contradicts_itself_or_what_was_seen_is_no_usage(raw: Any) -> None:
+def test_what_contradicts_itself_is_no_usage(raw: Any) -> None:
     assert used(raw) is None
 
 
-def test_an_explicit_nought_is_believed_where_no_text_came() -> None:
-    assert used(figures(prompt=0, completion=0), text_seen=False) == {"input_token": 0, "output_token": 0}
-    assert used({"prompt_tokens": 8, "total_tokens": 8}, text_seen=False) == {"input_token": 8, "output_token": 0}
+def test_an_explicit_nought_is_believed() -> None:
+    assert used(figures(prompt=0, completion=0)) == {"input_token": 0, "output_token": 0}
+    assert used({"prompt_tokens": 8, "total_tokens": 8}) == {"input_token": 8, "output_token": 0}
     assert used(figures(prompt=0)) == {"input_token": 0, "output_token": 5}
+
+
+def test_thoughts_sound_and_images_are_classes_of_their_own() -> None:
+    sent = {"audio_tokens": 30, "image_tokens": 20, "cached_tokens": 10}
+    came = {"reasoning_tokens": 7, "audio_tokens": 2, "accepted_prediction_tokens": 0}
+
+    assert used(figures(100, 10, prompt_tokens_details=sent, completion_tokens_details=came)) == {
+        "input_token": 40,
+        "cached_input_token": 10,
+        "audio_input_token": 30,
+        "image_input_token": 20,
+        "output_token": 1,
+        "reasoning_token": 7,
+        "audio_output_token": 2,
+    }
+
+
+def test_what_is_cached_and_an_image_as_well_counts_as_cached() -> None:
+    sent = {"cached_tokens": 90, "image_tokens": 85, "audio_tokens": 4}
+
+    assert used(figures(100, 5, prompt_tokens_details=sent)) == {
+        "cached_input_token": 90,
+        "audio_input_token": 4,
+        "image_input_token": 6,
+        "input_token": 0,
+        "output_token": 5,
+    }
+
+
+def test_xai_reports_thoughts_beside_its_output() -> None:
+    thoughts = {"completion_tokens_details": {"reasoning_tokens": 300}}
+
+    assert used(figures(10, 5, total_tokens=315, **thoughts)) == {
+        "input_token": 10,
+        "output_token": 5,
+        "reasoning_token": 300,
+    }
+    assert used(figures(10, 305, total_tokens=315, **thoughts)) == used(figures(10, 5, total_tokens=315, **thoughts))
+
+
+def test_more_thoughts_than_output_are_left_out() -> None:
+    assert used(figures(10, 5, total_tokens=15, completion_tokens_details={"reasoning_tokens": 6})) == {
+        "input_token": 10,
+        "output_token": 5,
+    }
+
+
+def test_the_newer_operations_have_other_words_for_the_same() -> None:
+    raw = {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10},
+        "output_tokens": 50,
+        "output_tokens_details": {"reasoning_tokens": 40},
+        "total_tokens": 150,
+    }
+    usage = read_io_usage(raw, web_searches=2)
+
+    assert usage is not None
+    assert dict(usage.counts) == {
+        "input_token": 30,
+        "cached_input_token": 60,
+        "cache_write_token": 10,
+        "output_token": 10,
+        "reasoning_token": 40,
+        "web_search": 2,
+    }
 
 
 @pytest.mark.parametrize("details", [None, [], "x", 5, {}, {"cached_tokens": None, "cache_write_tokens": None}])
@@ -421,14 +549,14 @@ def test_details_of_no_shape_are_no_details(details: Any) -> None:
 
 @given(
     st.one_of(
-        JSON, st.fixed_dictionaries({"prompt_tokens": JSON, "completion_tokens": JSON, "prompt_tokens_details": JSON})
+        JSON,
+        st.fixed_dictionaries({"prompt_tokens": JSON, "completion_tokens": JSON, "prompt_tokens_details": JSON}),
+        st.fixed_dictionaries({"input_tokens": JSON, "output_tokens": JSON, "output_tokens_details": JSON}),
     )
 )
 def test_no_usage_raises_and_none_that_is_believed_is_negative(raw: Any) -> None:
-    usage = read_usage(raw, output_tokens_max=1000, text_seen=False)
-
-    assert usage is None or all(count >= 0 for count in usage.counts.values())
-    assert usage is None or usage.output_tokens <= 1000
+    for usage in (read_usage(raw), read_io_usage(raw), read_io_usage(raw, makes_images=True)):
+        assert usage is None or all(count >= 0 for count in usage.counts.values())
 
 
 # ── the tap ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -437,9 +565,9 @@ def test_no_usage_raises_and_none_that_is_believed_is_negative(raw: Any) -> None
 class Tapped:
     """A tap whose tokens are characters, and the text that it had counted."""
 
-    def __init__(self, *documents: Any) -> None:
+    def __init__(self, *documents: Any, **options: Any) -> None:
         self.counted: list[str] = []
-        self.tap = OpenAITap(self._count)
+        self.tap = OpenAITap(self._count, **options)
         self.only_usage = [self.see(each) for each in documents]
 
     def see(self, document: Any) -> bool:
@@ -448,7 +576,7 @@ class Tapped:
 
     @property
     def text(self) -> str:
-        assert self.tap.output_tokens() == sum(len(each) for each in self.counted)
+        assert self.tap.counted().output_tokens == sum(len(each) for each in self.counted)
         return "".join(self.counted)
 
     def _count(self, text: str) -> int:
@@ -522,18 +650,26 @@ def test_sound_counts_as_content() -> None:
     assert Tapped(delta(audio={"id": "a", "data": "UklGRg=="})).tap.content_seen
 
 
+def test_sound_without_usage_counts_by_its_length() -> None:
+    second = "A" * (48_000 * 4 // 3)
+    tap = Tapped(delta(audio={"id": "a", "data": second}), delta(audio={"transcript": "hello"})).tap
+
+    assert dict(tap.counted().counts) == {"input_token": 0, "output_token": 5, "audio_output_token": 20}
+
+
 def test_an_embedding_is_content_and_complete() -> None:
     tap = Tapped({"data": [{"embedding": [0.5]}], "usage": figures(8, 0)}).tap
 
     assert tap.content_seen
     assert tap.finished
-    assert tap.usage == figures(8, 0)
+    assert dict(tap.reported().counts) == {"input_token": 8, "output_token": 0}
 
 
 # where usage stands
 
 
 USAGE = figures(10, 5)
+COUNTS = {"input_token": 10, "output_token": 5}
 
 
 @pytest.mark.parametrize(
@@ -551,7 +687,7 @@ USAGE = figures(10, 5)
 def test_usage_is_found_wherever_it_stands(document: Any, only_usage: bool) -> None:
     tapped = Tapped(document)
 
-    assert tapped.tap.usage == USAGE
+    assert dict(tapped.tap.reported().counts) == COUNTS
     assert tapped.only_usage == [only_usage]
 
 
@@ -559,15 +695,16 @@ def test_usage_is_found_wherever_it_stands(document: Any, only_usage: bool) -> N
 def test_usage_that_is_no_object_is_none_and_replaces_none(usage: Any) -> None:
     tapped = Tapped({"choices": [], "usage": USAGE}, {"choices": [], "usage": usage})
 
-    assert tapped.tap.usage == USAGE
+    assert dict(tapped.tap.reported().counts) == COUNTS
     assert tapped.only_usage == [True, False]
 
 
 def test_the_last_of_two_usages_counts() -> None:
     first = {"choices": [{"delta": {}, "finish_reason": "stop", "usage": figures(10, 4)}]}
 
-    assert Tapped(first, {"choices": [], "usage": USAGE}).tap.usage == USAGE
-    assert Tapped({**delta(content="x"), "usage": figures(1, 1)}, {**delta("stop"), "usage": USAGE}).tap.usage == USAGE
+    second = [{**delta(content="x"), "usage": figures(1, 1)}, {**delta("stop"), "usage": USAGE}]
+    for documents in ([first, {"choices": [], "usage": USAGE}], second):
+        assert dict(Tapped(*documents).tap.reported().counts) == COUNTS
 
 
 # how it ends
@@ -580,6 +717,23 @@ def test_done_or_a_finish_reason_is_an_end_and_nothing_else_is() -> None:
     assert Tapped(b"[DONE]").tap.finished
     assert Tapped(delta("length")).tap.finished
     assert Tapped(delta("tool_calls", content=["odd"])).tap.finished
+
+
+def test_a_stream_without_done_ends_when_each_choice_has_ended() -> None:
+    assert not Tapped(delta("stop", 0), delta("stop", 0), choices=2).tap.finished
+    assert Tapped(delta("stop", 0), delta("length", 1), choices=2).tap.finished
+    assert Tapped(b"[DONE]", choices=2).tap.finished
+    assert Tapped(delta("stop"), choices=2, stream=False).tap.finished
+
+
+def test_the_tier_that_was_served_is_remembered() -> None:
+    odd = {**delta(content=["x"]), "service_tier": "flex"}
+
+    assert Tapped(delta("stop")).tap.service_tier is None
+    assert Tapped(
+        {**delta(), "service_tier": "priority"}, {**delta("stop"), "service_tier": None}
+    ).tap.service_tier == ("priority")
+    assert Tapped(odd, {**delta(), "service_tier": 5}).tap.service_tier == "flex"
 
 
 @pytest.mark.parametrize("error", [{"message": "x"}, {"message": "x", "code": 500}, "text", ["x"]])
@@ -672,12 +826,12 @@ def test_what_is_no_chunk_changes_nothing(data: bytes) -> None:
     assert tapped.only_usage == [False]
     assert not tapped.tap.finished
     assert not tapped.tap.content_seen
-    assert tapped.tap.usage is None
+    assert tapped.tap.reported() is None
 
 
 @given(st.one_of(st.binary(max_size=40), JSON.map(lambda value: json.dumps(value).encode())))
 def test_no_bytes_make_the_tap_raise(data: bytes) -> None:
-    Tapped(data).tap.output_tokens()
+    assert Tapped(data).tap.counted().output_tokens >= 0
 
 
 CHUNKS = st.fixed_dictionaries(
@@ -703,8 +857,8 @@ CHUNKS = st.fixed_dictionaries(
 def test_no_chunk_makes_the_tap_raise(chunk: dict[str, Any]) -> None:
     tapped = Tapped(chunk)
 
-    assert tapped.tap.output_tokens() >= 0
-    assert tapped.tap.usage is None or isinstance(tapped.tap.usage, dict)
+    assert tapped.tap.counted().output_tokens >= 0
+    assert tapped.tap.reported() is None or tapped.tap.reported().sources
 
 
 def test_long_text_is_counted_on_the_way_and_let_go() -> None:
@@ -717,4 +871,4 @@ def test_long_text_is_counted_on_the_way_and_let_go() -> None:
 
     assert len(tapped.counted) >= 2
     assert max(len(each) for each in tapped.counted) <= TEXT_CHARS_MAX + len(piece)
-    assert tapped.tap.output_tokens() == 200_000
+    assert tapped.tap.counted().output_tokens == 200_000

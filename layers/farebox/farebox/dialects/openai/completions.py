@@ -6,8 +6,11 @@ from typing import Any
 
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced, whole
 from farebox.dialects.openai import counting
+from farebox.dialects.openai.charges import service_tier
 from farebox.dialects.openai.chat import FREE_OF_CHARGE, TOKENS_MAX
 from farebox.dialects.openai.stream_options import usage_changes
+from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.wire import Incoming, Wire
 
 CHOICES_MAX = 20
 PROMPTS_MAX = 2048
@@ -18,6 +21,7 @@ def read(body: Fields) -> Ask:
     model = model_of(body)
     prompts = _prompts(body)
     refuse_unpriced(body, FREE_OF_CHARGE)
+    tier, needs = service_tier(body)
     stream = flag(body, "stream")
     strip_usage, changes = usage_changes(body, stream=stream)
     asked = whole(body, "max_tokens", low=1, high=TOKENS_MAX)
@@ -37,9 +41,22 @@ def read(body: Fields) -> Ask:
         count_input=count_input,
         output_limits={} if asked is None else {"max_tokens": asked},
         choices=best_of * prompts,
+        needs=needs,
+        service_tier=tier,
         strip_usage=strip_usage,
         changes=changes,
     )
+
+
+def tap(count: Count, ask: Ask) -> OpenAITap:
+    return OpenAITap(count, choices=ask.choices, stream=ask.stream)
+
+
+def _read(incoming: Incoming) -> Ask:
+    return read(incoming.fields)
+
+
+COMPLETIONS = Wire("completions", "openai", frozenset({"completion"}), read=_read, tap=tap)
 
 
 def _prompts(body: Fields) -> int:

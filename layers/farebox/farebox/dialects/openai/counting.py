@@ -14,6 +14,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from farebox.dialects.openai.parts import is_audio, is_image
+
 Count = Callable[[str], int]
 Json = Any
 
@@ -30,7 +32,6 @@ RESPONSE_FORMAT_TOKENS = 10
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 RESULT_ROLES = frozenset({"function", "tool"})
-IMAGE_TYPES = frozenset({"image_url", "input_image", "image"})
 TEXT_MEMBER = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """A content part's type → the member that holds its text."""
 SPOKEN_MEMBERS = ("refusal", "reasoning_content", "reasoning")
@@ -46,7 +47,7 @@ DEPTH_MAX = 16  # schemas nested deeper count as their JSON text
 
 
 def count_chat(body: Mapping[str, Json], count: Count) -> int:
-    """Prompt tokens of a chat.completions body, images left out (see `image_parts`)."""
+    """Prompt tokens of a chat.completions body, images and sound left out."""
     messages = _listed(body.get("messages"))
     functions = list(_functions(body))
     shared = next((at for at, message in enumerate(messages) if _role(message) in SYSTEM_ROLES), None)
@@ -57,12 +58,6 @@ def count_chat(body: Mapping[str, Json], count: Count) -> int:
         tokens += FUNCTIONS_TOKENS + count(_namespace(functions))
         tokens += SHARED_SYSTEM_TOKENS if shared is not None else 0
     return tokens + _choice_tokens(body, count) + _response_format_tokens(body.get("response_format"), count)
-
-
-def image_parts(body: Mapping[str, Json]) -> int:
-    """How many image parts the messages of a chat.completions body hold."""
-    contents = (message.get("content") for message in _listed(body.get("messages")) if isinstance(message, Mapping))
-    return sum(_is_image(part) for content in contents if isinstance(content, list) for part in content)
 
 
 def count_completion_prompt(prompt: Json, count: Count) -> int:
@@ -122,7 +117,7 @@ def _role(message: Json) -> str:
 def _content_texts(content: Json) -> Iterator[str]:
     if isinstance(content, list):
         for part in content:
-            if not _is_image(part):
+            if not is_image(part) and not is_audio(part):
                 yield _part_text(part)
     elif content is not None:
         yield _text(content)
@@ -134,10 +129,6 @@ def _part_text(part: Json) -> str:
         if isinstance(text, str):
             return text
     return _text(part)
-
-
-def _is_image(part: Json) -> bool:
-    return isinstance(part, Mapping) and isinstance(part.get("type"), str) and part["type"] in IMAGE_TYPES
 
 
 def _call_tokens(call: Json, count: Count) -> int:

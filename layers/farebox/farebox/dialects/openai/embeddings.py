@@ -5,6 +5,8 @@ from __future__ import annotations
 from farebox.dialects.ask import Ask, Count, Fields, model_of, refuse, whole
 from farebox.dialects.openai import counting
 from farebox.dialects.openai.completions import is_text_or_tokens
+from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.wire import Incoming, Wire
 
 DIMENSIONS_MAX = 65_536
 
@@ -25,3 +27,14 @@ def read(body: Fields) -> Ask:
         return counting.count_embedding_input(given, count)
 
     return Ask(model=model, stream=False, count_input=count_input)
+
+
+def tap(count: Count, ask: Ask) -> OpenAITap:
+    return OpenAITap(count, stream=ask.stream)
+
+
+def _read(incoming: Incoming) -> Ask:
+    return read(incoming.fields)
+
+
+EMBEDDINGS = Wire("embeddings", "openai", frozenset({"embedding"}), read=_read, tap=tap)
