@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from farebox import settings as settings_module
+from farebox.adapters.audio_meter import AudioMeter
 from farebox.adapters.catalog_files import load_catalog
 from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
 from farebox.adapters.dynamodb.client import DynamoDB
@@ -36,6 +37,9 @@ from farebox.ports import Accounts, Clock, Journal, Randomness, Store, Telemetry
 from farebox.relay.call import Limits
 from farebox.relay.channels import Channel, Channels
 from farebox.relay.conclusion import Conclusion
+from farebox.relay.count_tokens import TokenCounter
+from farebox.relay.estimate import Estimator
+from farebox.relay.forward import Forwarder
 from farebox.relay.gate import Gate
 from farebox.relay.plan import Planner
 from farebox.relay.relay_request import Relay
@@ -48,6 +52,7 @@ from farebox.settings import Settings
 from farebox.vendors import VENDORS
 
 PRODUCTION = "production"
+VENDOR_HAS_ADDRESS = {name: vendor.base_url is not None for name, vendor in VENDORS.items()}
 CLOCK_VARIABLES = ("FAREBOX_CLOCK_OFFSET_S", "FAREBOX_CLOCK_FILE")
 
 
@@ -93,6 +98,8 @@ class Services:
     authenticator: Authenticator
     telemetry: Telemetry
     relay: Relay
+    estimator: Estimator
+    token_counter: TokenCounter
     sessions: tuple[LazySession, ...]
 
     async def close(self) -> None:
@@ -120,7 +127,7 @@ def build(
     clock = clock or clock_of(environ)
     random = SystemRandomness()
     catalog = load_catalog()
-    routes = Channels(channels or configured_channels(settings), random)
+    routes = Channels(channels or configured_channels(settings), random, clock)
     limits = limits or Limits(free=settings.free)
     to_store, to_upstream = LazySession(store_session), LazySession(partial(new_session, limits.silence_s))
     db = DynamoDB(
@@ -140,7 +147,7 @@ def build(
     zone = ZoneInfo(settings.reset_timezone)
     conclusion = Conclusion(store, signer, clock, random, telemetry, limits, journal or NoJournal())
     gate = Gate(
-        planner=Planner(catalog, routes, tokenizer, settings.free.input_tokens_max),
+        planner=Planner(catalog, routes, tokenizer, AudioMeter(), settings.free.input_tokens_max),
         store=store,
         clock=clock,
         settlements=settlements,
@@ -149,12 +156,12 @@ def build(
         zone=zone,
         pepper=secrets.pepper,
     )
+    upstream = AiohttpUpstream(to_upstream)
     relay = Relay(
         gate=gate,
         conclusion=conclusion,
-        channels=routes,
+        forwarder=Forwarder(routes, upstream, clock, random),
         store=store,
-        upstream=AiohttpUpstream(to_upstream),
         clock=clock,
         telemetry=telemetry,
         settlements=settlements,
@@ -179,6 +186,8 @@ def build(
         authenticator=Authenticator(accounts, settlements, clock, secrets.pepper),
         telemetry=telemetry,
         relay=relay,
+        estimator=Estimator(catalog, store, gate),
+        token_counter=TokenCounter(gate.planner, upstream),
         sessions=(to_store, to_upstream),
     )
 
@@ -199,6 +208,8 @@ def relay_app(
         address_of=address_of or peer_address(networks(services.settings.trusted_proxies)),
         deadline_of=deadline_of,
         authenticator=services.authenticator,
+        estimator=services.estimator,
+        token_counter=services.token_counter,
         close=services.close,
         freezes=freezes,
     )
@@ -250,12 +261,14 @@ def configured_channels(settings: Settings) -> tuple[Channel, ...]:
         Channel(
             name=each.name,
             vendor=VENDORS[each.vendor],
-            base_url=each.base_url or VENDORS[each.vendor].base_url,
+            base_url=each.base_url or VENDORS[each.vendor].base_url or "",
             keys=each.keys,
             models=each.models,
             rename=each.rename,
             priority=each.priority,
             weight=each.weight,
+            api_version=each.api_version,
+            first_content_s=each.first_content_s,
         )
         for each in settings.channels
     )
@@ -276,7 +289,7 @@ def settings_of(
             raise settings_module.SettingsError([f"{path.name}: {error}"]) from None
     if "admin" not in document and environ.get("FAREBOX_ADMIN_TOKEN"):
         document["admin"] = {"token": "env:FAREBOX_ADMIN_TOKEN"}
-    return settings_module.read(document, resolver(environ), vendors=tuple(VENDORS), needed=needed)
+    return settings_module.read(document, resolver(environ), vendors=VENDOR_HAS_ADDRESS, needed=needed)
 
 
 def clock_of(environ: Mapping[str, str]) -> SystemClock:

@@ -31,6 +31,11 @@ class Tokenizer(Protocol):
         """How many tokens `text` is in `encoding`. Special tokens in it are ordinary text."""
 
 
+class AudioMeter(Protocol):
+    def duration_ms(self, data: bytes | memoryview, filename: str, content_type: str) -> int | None:
+        """How long the audio plays, whole milliseconds, rounded up; None where that cannot be told."""
+
+
 class Signer(Protocol):
     key_id: str
 

@@ -40,6 +40,8 @@ class ChannelSettings:
     rename: Mapping[str, str]
     priority: int
     weight: int
+    api_version: str = ""
+    first_content_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,18 @@ LATER_SECTIONS = {
     "stripe": ("api_key", "webhook_secret", "base_url"),
 }
 """Sections that the contract names and nothing uses yet: their keys are checked all the same."""
-CHANNEL_KEYS = ("name", "vendor", "base_url", "keys", "models", "rename", "priority", "weight")
+CHANNEL_KEYS = (
+    "name",
+    "vendor",
+    "base_url",
+    "keys",
+    "models",
+    "rename",
+    "priority",
+    "weight",
+    "api_version",
+    "first_content_s",
+)
 
 
 class _Reader:
@@ -140,10 +153,15 @@ def _is_base_url(text: str) -> bool:
 
 
 def read(
-    document: Table, secrets: Secrets, *, vendors: tuple[str, ...], needed: frozenset[str] = frozenset(Sections)
+    document: Table,
+    secrets: Secrets,
+    *,
+    vendors: Mapping[str, bool],
+    needed: frozenset[str] = frozenset(Sections),
 ) -> Settings:
     """Settings from a parsed TOML document. Raises SettingsError with every problem in it.
 
+    `vendors`: their names, and whether each has an address of its own, so that a channel needs none.
     `needed`: the sections whose secrets are resolved. A function on Lambda may read only its own.
     """
     reader = _Reader(secrets, needed)
@@ -231,7 +249,7 @@ def _previous_keys(reader: _Reader, receipts: Table) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _channels(reader: _Reader, given: Any, vendors: tuple[str, ...]) -> tuple[ChannelSettings, ...]:
+def _channels(reader: _Reader, given: Any, vendors: Mapping[str, bool]) -> tuple[ChannelSettings, ...]:
     if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
         reader.problems.append("channel: must be written as [[channel]]")
         return ()
@@ -241,7 +259,7 @@ def _channels(reader: _Reader, given: Any, vendors: tuple[str, ...]) -> tuple[Ch
     return channels
 
 
-def _channel(reader: _Reader, table: Table, index: int, vendors: tuple[str, ...]) -> ChannelSettings:
+def _channel(reader: _Reader, table: Table, index: int, vendors: Mapping[str, bool]) -> ChannelSettings:
     path = f"channel[{index}]"
     reader.problems += [f"{path}.{key}: there is no such setting" for key in table if key not in CHANNEL_KEYS]
     name = reader.text(table, f"{path}.name") or ""
@@ -252,6 +270,8 @@ def _channel(reader: _Reader, table: Table, index: int, vendors: tuple[str, ...]
         reader.problems.append(f"{path}.name: is missing")
     if vendor not in vendors:
         reader.problems.append(f"{path}.vendor: must be one of {', '.join(vendors)}")
+    elif not vendors[vendor] and table.get("base_url") is None:
+        reader.problems.append(f"{path}.base_url: is missing, {vendor} has none of its own")
     if not keys or not all(keys):
         reader.problems.append(f"{path}.keys: at least one key is needed, and none may be empty")
     if not isinstance(rename, Mapping) or not all(isinstance(each, str) for each in rename.values()):
@@ -266,4 +286,6 @@ def _channel(reader: _Reader, table: Table, index: int, vendors: tuple[str, ...]
         rename=dict(rename),
         priority=reader.whole(table, f"{path}.priority", 0, low=-1_000_000),
         weight=reader.whole(table, f"{path}.weight", 1, low=0),
+        api_version=reader.text(table, f"{path}.api_version", "") or "",
+        first_content_s=reader.whole(table, f"{path}.first_content_s", 0, low=0) or None,
     )

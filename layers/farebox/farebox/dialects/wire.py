@@ -8,7 +8,7 @@ from typing import Protocol
 
 from farebox.dialects import sse
 from farebox.dialects.ask import Ask, Count, Fields
-from farebox.dialects.form import FilePart
+from farebox.dialects.form import FilePart, Form
 from farebox.domain.usage import Usage
 
 
@@ -17,12 +17,13 @@ class Incoming:
     """A request's content. `fields`: the JSON object's members, or a form's texts (repeated ones as a list).
 
     `body`: all its bytes as received. `files`: a form's files, as spans of `body`. `model`, `stream`: from the path,
-    where a dialect has them there (Gemini), else None.
+    where a dialect has them there (Gemini), else None. `form`: the form, if the body is one.
     """
 
     fields: Fields
     body: bytes = b""
     files: tuple[FilePart, ...] = ()
+    form: Form | None = None
     model: str | None = None
     stream: bool | None = None
 
@@ -61,6 +62,9 @@ class Tap(Protocol):
     def counted(self) -> Usage:
         """Our own count of what came back (never of what was sent)."""
 
+    def sent(self) -> Usage | None:
+        """The vendor's figures for what was sent, where it gave those alone before a stream died; else None."""
+
     @property
     def service_tier(self) -> str | None:
         """The tier that the vendor says it served; None where it does not say."""
@@ -81,7 +85,9 @@ class Wire:
 
     `read` raises InvalidRequest. `tap` makes the tap for one answer: a count of tokens, and what was asked.
     `error_event`: the dialect's JSON error envelope → the bytes that end a broken stream with it. `ping`: what keeps
-    a caller's connection alive before content. `form`: whether requests may be multipart/form-data.
+    a caller's connection alive before content. `form`: whether requests may be multipart/form-data. `binary`: whether a
+    plain answer may be passed on while it still comes. `end_marker`: whether a stream says its end, else it just ends.
+    `limit_param`: where a caller may limit the output (see Ask.output_limits), None where nothing can be limited.
     """
 
     name: str
@@ -92,3 +98,6 @@ class Wire:
     error_event: Callable[[bytes], bytes] = openai_error_event
     ping: bytes = COMMENT_PING
     form: bool = False
+    binary: bool = False
+    end_marker: bool = True
+    limit_param: str | None = None

@@ -14,7 +14,10 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """All money in nano-CA. `usage`: unit → {"count", "source"}. `overrun_nano`: what the house bore above the hold."""
+    """All money in nano-CA. `usage`: unit → {"count", "source"}. `overrun_nano`: what the house bore above the hold.
+
+    `attempts`: each upstream that was tried, as (channel, result, took_ms); `channel` is the last of them.
+    """
 
     request_id: str
     at_ms: int
@@ -32,6 +35,7 @@ class Receipt:
     overrun_nano: int
     outcome: str
     took_ms: int
+    attempts: tuple[tuple[str, str, int], ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The receipt as JSON values; what `canonical` signs."""
@@ -61,6 +65,10 @@ class Receipt:
             "overrun_nano": self.overrun_nano,
             "outcome": self.outcome,
             "took_ms": self.took_ms,
+            "attempts": [
+                {"channel": channel, "result": result, "took_ms": took_ms}
+                for channel, result, took_ms in self.attempts
+            ],
         }
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from farebox.errors import FareboxError, RequestTooLarge
-from farebox.http.errors import headers_of, openai_envelope, shape_of
+from farebox.http.errors import ENVELOPES, headers_of, shape_of
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -53,8 +53,8 @@ async def reply(send: Send, status: int, headers: RawHeaders, body: bytes) -> No
     await send({"type": "http.response.body", "body": body})
 
 
-async def reply_error(send: Send, error: FareboxError, headers: RawHeaders) -> None:
-    await reply(send, shape_of(error).status, [*headers_of(error), *headers], openai_envelope(error))
+async def reply_error(send: Send, error: FareboxError, headers: RawHeaders, dialect: str = "openai") -> None:
+    await reply(send, shape_of(error).status, [*headers_of(error), *headers], ENVELOPES[dialect](error))
 
 
 async def lifespan(receive: Receive, send: Send, on_start: Hook, on_stop: Hook) -> None:

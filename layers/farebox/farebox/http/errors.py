@@ -1,4 +1,4 @@
-"""The one table from error class to status, type and code; and an error as OpenAI's clients read it."""
+"""The one table from error class to status, type and code; and an error as each dialect's clients read it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,70 @@ def openai_envelope(error: FareboxError) -> bytes:
     message = f"{error.zh} {error.en}"
     told = {"message": message, "type": shape.type, "param": error.param, "code": shape.code}
     return orjson.dumps({"error": {**told, **error.details}})
+
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Status → the type that Anthropic's clients know; every other one is an api_error."""
+GEMINI_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""Status → google.rpc.Code's name; every other one is INTERNAL."""
+
+
+def anthropic_envelope(error: FareboxError) -> bytes:
+    """`{"type": "error", "error": {"type", "message", "param", "code"}}`."""
+    shape = shape_of(error)
+    told = {
+        "type": ANTHROPIC_TYPES.get(shape.status, "api_error"),
+        "message": f"{error.zh} {error.en}",
+        "param": error.param,
+        "code": shape.code,
+    }
+    return orjson.dumps({"type": "error", "error": {**told, **error.details}})
+
+
+def gemini_envelope(error: FareboxError) -> bytes:
+    """`{"error": {"code", "message", "status", "details"}}`; the one stable word is the detail's reason."""
+    shape = shape_of(error)
+    metadata = {"param": error.param} if error.param else {}
+    detail = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": shape.code,
+        "domain": "farebox",
+        "metadata": {**metadata, **error.details},
+    }
+    told = {
+        "code": shape.status,
+        "message": f"{error.zh} {error.en}",
+        "status": GEMINI_STATUSES.get(shape.status, "INTERNAL"),
+        "details": [detail],
+    }
+    return orjson.dumps({"error": told})
+
+
+ENVELOPES = {"openai": openai_envelope, "anthropic": anthropic_envelope, "gemini": gemini_envelope}
+"""An error as each dialect's clients read it."""
 
 
 def headers_of(error: FareboxError) -> list[tuple[bytes, bytes]]:

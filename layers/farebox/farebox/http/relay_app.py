@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
+from farebox.dialects.wires import WIRES
 from farebox.domain import ids
-from farebox.errors import FareboxError, NotFound
+from farebox.domain.keys import ApiKey
+from farebox.errors import FareboxError, ModelNotAllowed, NotFound
 from farebox.http.address import Network, caller_address
 from farebox.http.asgi import (
     AsgiCaller,
@@ -25,15 +29,32 @@ from farebox.http.asgi import (
     reply_error,
 )
 from farebox.http.credentials import api_key
-from farebox.http.errors import openai_envelope
+from farebox.http.errors import ENVELOPES
 from farebox.http.models import ModelList
 from farebox.ports import Clock, Randomness
 from farebox.relay.call import Call
-from farebox.relay.endpoints import ENDPOINTS
+from farebox.relay.count_tokens import COUNTINGS, Counting, TokenCounter
+from farebox.relay.endpoints import Endpoint, dialect_of, endpoint_at, gemini_method
+from farebox.relay.estimate import Estimator
+from farebox.relay.plan import Request
 from farebox.relay.relay_request import Relay
 from farebox.service.authenticate import Authenticator
 
-MODELS = "/v1/models"
+MODELS = ("/v1/models", "/v1beta/models")
+REQUEST_ID = {
+    "openai": (b"x-request-id",),
+    "anthropic": (b"x-request-id", b"request-id"),
+    "gemini": (b"x-request-id",),
+}
+"""Dialect → the headers in which its clients look for the request's id."""
+ESTIMATE = "/v1/estimate"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+PASSED = {"anthropic": (b"anthropic-version", b"anthropic-beta")}
+"""Dialect → the headers of a caller's that mean something to its vendor."""
+PASSABLE = re.compile(r"[A-Za-z0-9._,: -]{1,1024}")
+SSE = re.compile(rb"(?:^|&)alt=sse(?:&|$)")
+ANY_FORM = replace(WIRES["chat.completions"], form=True)
+"""Reads a body of any operation, JSON or form, until it is known which one it is."""
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 AddressOf = Callable[[Scope], str]
 DeadlineOf = Callable[[Scope], int | None]
@@ -55,6 +76,8 @@ class RelayApp:
         address_of: AddressOf,
         deadline_of: DeadlineOf,
         authenticator: Authenticator,
+        estimator: Estimator,
+        token_counter: TokenCounter,
         close: Hook,
         freezes: bool = False,
     ) -> None:
@@ -65,6 +88,8 @@ class RelayApp:
         self._address_of = address_of
         self._deadline_of = deadline_of
         self._authenticator = authenticator
+        self._estimator = estimator
+        self._token_counter = token_counter
         self._close = close
         self._freezes = freezes
 
@@ -76,54 +101,110 @@ class RelayApp:
             await send({"type": "websocket.close", "code": 1008})
             return
         request_id = ids.request_id(self._clock.now_ms(), self._random.token)
-        own: RawHeaders = [(b"x-request-id", request_id.encode())]
+        dialect = _dialect(scope)
+        own: RawHeaders = [(name, request_id.encode()) for name in REQUEST_ID[dialect]]
         try:
             await self._route(scope, receive, send, request_id, own)
         except FareboxError as error:
-            await reply_error(send, error, own)
+            await reply_error(send, error, own, dialect)
         except CallerGone:
             return
         except Exception as error:  # noqa: BLE001 - what is left is a bug of ours; its text may hold anybody's
             self._relay.telemetry.trouble("request_failed", {"error": type(error).__name__})
-            await reply_error(send, FareboxError(), own)
+            await reply_error(send, FareboxError(), own, dialect)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str, own: RawHeaders) -> None:
         path, method = scope["path"], scope["method"]
-        endpoint = ENDPOINTS.get(path)
-        if endpoint is not None and method == "POST":
-            key = api_key(scope["headers"])
-            body = await read_body(scope, receive)
-            call = Call(
-                request_id=request_id,
-                endpoint=endpoint,
-                body=body,
-                key=key,
-                address=self._address_of(scope),
-                envelope=openai_envelope,
-                deadline_ms=self._deadline_of(scope),
-                idempotency_key=_header(scope, b"idempotency-key"),
-            )
-            await self._relay.handle(call, AsgiCaller(receive, send, own, freezes=self._freezes))
-        elif method == "POST" and (cancel := CANCEL.fullmatch(path)):
-            await reply(send, 200, [*JSON, *own], await self._cancel(scope, cancel[1]))
-        elif method == "GET" and (path == MODELS or path.startswith(MODELS + "/")):
-            await reply(send, 200, [*JSON, *own], await self._model_list(scope))
+        if method == "POST":
+            endpoint = endpoint_at(path)
+            if endpoint is not None:
+                call = await self._call(scope, receive, request_id, endpoint)
+                await self._relay.handle(call, AsgiCaller(receive, send, own, freezes=self._freezes))
+                return
+            answer = await self._other_post(scope, receive, request_id)
         elif method in ("GET", "HEAD") and path == "/healthz":
-            await reply(send, 200, [*JSON, *own], b'{"status":"ok"}')
+            answer = b'{"status":"ok"}'
+        elif method == "GET":
+            answer = orjson.dumps(await self._model_list(scope))
         else:
             raise NotFound
+        await reply(send, 200, [*JSON, *own], answer)
+
+    async def _call(
+        self, scope: Scope, receive: Receive, request_id: str, endpoint: Endpoint, dialect: str | None = None
+    ) -> Call:
+        """The request, read as far as its headers and its size say. Raises InvalidApiKey, RequestTooLarge."""
+        dialect = dialect or endpoint.wire.dialect
+        query = scope["query_string"]
+        key = api_key(scope["headers"], dialect, query)
+        body = await read_body(scope, receive)
+        return Call(
+            request_id=request_id,
+            request=Request(
+                wire=endpoint.wire,
+                body=body,
+                content_type=_header(scope, b"content-type") or "application/json",
+                model=endpoint.model,
+                stream=endpoint.stream,
+                json_array=endpoint.stream is True and not SSE.search(query),
+                passed=_passed(scope, endpoint.wire.dialect),
+            ),
+            key=key,
+            address=self._address_of(scope),
+            envelope=ENVELOPES[dialect],
+            deadline_ms=self._deadline_of(scope),
+            idempotency_key=_header(scope, b"idempotency-key"),
+        )
+
+    async def _other_post(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
+        """What is no relayed request: cancelling one, estimating one, counting one's tokens. Raises NotFound."""
+        path = scope["path"]
+        if cancel := CANCEL.fullmatch(path):
+            return await self._cancel(scope, cancel[1])
+        if path == ESTIMATE:
+            return await self._estimate(scope, receive, request_id)
+        if path == COUNT_TOKENS:
+            return await self._count(scope, receive, request_id, COUNTINGS["messages.count_tokens"], None)
+        model, method = gemini_method(path) or ("", "")
+        if method == "countTokens":
+            return await self._count(scope, receive, request_id, COUNTINGS["countTokens"], model)
+        raise NotFound
 
     async def _cancel(self, scope: Scope, request_id: str) -> bytes:
         """Stops one of the caller's own streams. Raises InvalidApiKey, NotFound."""
-        account, _ = await self._authenticator.owner(api_key(scope["headers"]))
+        account, _ = await self._authenticator.owner(_any_key(scope))
         await self._relay.streams.cancel(account.id, request_id)
         return orjson.dumps({"request_id": request_id, "status": "cancelling"})
 
-    async def _model_list(self, scope: Scope) -> bytes:
-        key = api_key(scope["headers"])
-        wanted = scope["path"].removeprefix(MODELS).lstrip("/")
-        answer: dict[str, Any] = await (self._models.one(key, wanted) if wanted else self._models.all(key))
-        return orjson.dumps(answer)
+    async def _estimate(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
+        """What such a request can cost at most, and whether the key can pay. Nothing is sent, nothing held."""
+        key = _any_key(scope)
+        call = await self._call(scope, receive, request_id, Endpoint(ANY_FORM))
+        account, record = await self._authenticator.owner(key)
+        wanted = parse_qs(scope["query_string"].decode("latin-1")).get("endpoint", [None])[0]
+        estimate = await self._estimator.estimate(call, wanted, account)
+        if record.models and estimate["model"] not in record.models:
+            raise ModelNotAllowed
+        return orjson.dumps(estimate)
+
+    async def _count(
+        self, scope: Scope, receive: Receive, request_id: str, counting: Counting, model: str | None
+    ) -> bytes:
+        call = await self._call(scope, receive, request_id, Endpoint(counting.wire, model, stream=None))
+        _, record = await self._authenticator.owner(call.key)
+        free = record.kind == "free"
+        return await self._token_counter.count(counting, call.request, free=free, allowed=record.models)
+
+    async def _model_list(self, scope: Scope) -> dict[str, Any]:
+        """The models that the key may use, or one of them, as the caller's dialect has it. Raises NotFound."""
+        path = scope["path"]
+        root = next((root for root in MODELS if path == root or path.startswith(root + "/")), None)
+        if root is None:
+            raise NotFound
+        dialect = _dialect(scope)
+        key = api_key(scope["headers"], dialect, scope["query_string"])
+        wanted = path.removeprefix(root).lstrip("/")
+        return await (self._models.one(key, wanted, dialect) if wanted else self._models.all(key, dialect))
 
 
 def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
@@ -134,6 +215,26 @@ def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
         return caller_address(client[0] if client else None, scope["headers"], trusted)
 
     return address_of
+
+
+def _dialect(scope: Scope) -> str:
+    """Whose clients call: told by the path, and where several share one (/v1/models), by a header of theirs."""
+    if scope["path"].startswith("/v1/models") and _header(scope, b"anthropic-version") is not None:
+        return "anthropic"
+    return dialect_of(scope["path"])
+
+
+def _any_key(scope: Scope) -> ApiKey:
+    """The key, wherever any dialect's clients put it."""
+    names = {name for name, _ in scope["headers"]}
+    dialect = "gemini" if b"x-goog-api-key" in names else "anthropic" if b"x-api-key" in names else "openai"
+    return api_key(scope["headers"], dialect)
+
+
+def _passed(scope: Scope, dialect: str) -> dict[str, str]:
+    """The caller's headers that a vendor of the same dialect may see, where they are what they should be."""
+    found = {name.decode(): _header(scope, name) for name in PASSED.get(dialect, ())}
+    return {name: value for name, value in found.items() if value is not None and PASSABLE.fullmatch(value)}
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

@@ -2,63 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from farebox.dialects.openai.tap import OpenAITap
-from farebox.dialects.openai.usage import read_usage
+from farebox.dialects.wire import Tap
 from farebox.domain.outcome import RULES, Ending
 from farebox.domain.pricing import Line, lines_of, total_nano_ca
 from farebox.domain.receipts import Receipt
-from farebox.domain.usage import Usage, tokens
+from farebox.domain.usage import INPUT_TOKENS, Usage
+from farebox.relay.attempts import Attempt
+from farebox.relay.bounds import PER_IMAGE, has_price, picture_unit
 from farebox.relay.plan import Plan
 
-PER_IMAGE = "image_when_streaming"
+HeardMs = Callable[[bytes, str, str], int | None]
+"""Audio, its file name and its type → how long it plays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """`cost_nano` never exceeds the hold; `overrun_nano` is what the house bears above it."""
+    """`cost_nano` never exceeds the hold; `overrun_nano` is what the house bears above it. `version`: of the price."""
 
     usage: Usage
     lines: tuple[Line, ...]
     cost_nano: int
     overrun_nano: int
+    version: str
 
 
-def usage_of(plan: Plan, tap: OpenAITap) -> Usage:
-    """The upstream's figures where it reports believable ones, else our own count of what went and came."""
-    reported = read_usage(tap.usage, output_tokens_max=plan.output_tokens_max, text_seen=_text_seen(plan, tap))
-    if reported is not None and reported.input_tokens > max(plan.model.context_tokens, plan.input_tokens_max):
-        reported = None
-    per_image = plan.ask.images if plan.ask.stream and PER_IMAGE in plan.price.rates else 0
-    if reported is not None and not per_image:
-        return reported
-    counted = tokens(input_tokens=plan.input_tokens, output_tokens=tap.output_tokens(), source="counted")
-    if not per_image:
-        return counted
-    # The seed's note 3: a streamed image has a price of its own, so its tokens are not charged as text as well.
-    output = reported or counted
-    return Usage(
-        {"input_token": plan.input_tokens, "output_token": output.output_tokens, PER_IMAGE: per_image},
-        {"input_token": "counted", "output_token": output.sources["output_token"], PER_IMAGE: "counted"},
-    )
+def usage_of(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
+    """What was used, in units that have a price: by tokens, or as the model's price wants it measured."""
+    measured = MEASURES.get(plan.model.kind, _tokens)(plan, tap, heard_ms)
+    priced = {unit: count for unit, count in measured.counts.items() if has_price(unit, plan.price.rates)}
+    return Usage(priced, {unit: measured.sources[unit] for unit in priced})
 
 
-def bill(plan: Plan, usage: Usage, ending: Ending) -> Bill:
-    """The arithmetic by the outcome table."""
+def bill(plan: Plan, usage: Usage, ending: Ending, service_tier: str | None) -> Bill:
+    """The arithmetic by the outcome table. `service_tier`: what the vendor says it served."""
+    rated = plan.price.rates_for(input_tokens=usage.input_tokens, service_tier=service_tier or plan.ask.service_tier)
     if not RULES[ending].billed:
-        return Bill(Usage(), (), 0, 0)
+        return Bill(Usage(), (), 0, 0, rated.version)
     if plan.free:
-        return Bill(usage, (), 0, 0)
-    lines = lines_of(usage, plan.price.rates)
+        return Bill(usage, (), 0, 0, rated.version)
+    lines = lines_of(usage, rated.rates)
     total = total_nano_ca(lines)
     cost = min(total, plan.hold_nano)
-    return Bill(usage, lines, cost, total - cost)
+    return Bill(usage, lines, cost, total - cost, rated.version)
 
 
 def receipt(
-    plan: Plan, bill: Bill, ending: Ending, *, request_id: str, account: str, key_id: str, at_ms: int, took_ms: int
+    plan: Plan,
+    bill: Bill,
+    ending: Ending,
+    attempts: list[Attempt],
+    *,
+    request_id: str,
+    account: str,
+    key_id: str,
+    at_ms: int,
+    took_ms: int,
 ) -> Receipt:
     return Receipt(
         request_id=request_id,
@@ -66,17 +67,18 @@ def receipt(
         account=account,
         key_id=key_id,
         model=plan.model.id,
-        channel=plan.channel.name,
-        endpoint=plan.endpoint.name,
+        channel=attempts[-1].channel if attempts else plan.ways[0].channel.name,
+        endpoint=plan.wire.name,
         stream=plan.ask.stream,
         usage=_figures(bill.usage),
-        price_version=plan.price.version,
+        price_version=bill.version,
         lines=bill.lines,
         cost_nano=bill.cost_nano,
         hold_nano=plan.hold_nano,
         overrun_nano=bill.overrun_nano,
         outcome=RULES[ending].outcome,
         took_ms=took_ms,
+        attempts=tuple((each.channel, each.result, each.took_ms) for each in attempts),
     )
 
 
@@ -84,5 +86,84 @@ def _figures(usage: Usage) -> Mapping[str, Mapping[str, int | str]]:
     return {unit: {"count": count, "source": usage.sources[unit]} for unit, count in usage.counts.items()}
 
 
-def _text_seen(plan: Plan, tap: OpenAITap) -> bool:
-    return tap.content_seen and plan.endpoint.kind != "embedding"
+# ── How each kind of model is measured ──────────────────────────────────────────────────────────────────────────────
+
+
+def _tokens(plan: Plan, tap: Tap, _: HeardMs) -> Usage:
+    """The upstream's figures where it reports believable ones, else our own count of what went and came."""
+    reported = tap.reported()
+    if reported is not None and not _believable(reported, plan, tap):
+        reported = None
+    per_image = plan.bounds.get(PER_IMAGE, 0)
+    if reported is not None and not per_image:
+        return reported
+    counted = reported or tap.counted()
+    sent = None if per_image else tap.sent()
+    if sent is None or sent.input_tokens > max(plan.model.context_tokens, plan.input_tokens_max):
+        sent = Usage({"input_token": plan.input_tokens}, {"input_token": "counted"})
+    came = {unit: count for unit, count in counted.counts.items() if unit not in INPUT_TOKENS}
+    usage = Usage(
+        {**sent.counts, **came}, {**sent.sources, **{unit: counted.sources[unit] for unit in came}}
+    )
+    if not per_image:
+        return usage
+    # The seed's note 3: a streamed image has a price of its own, so its tokens are not charged as text as well.
+    return Usage({**usage.counts, PER_IMAGE: per_image}, {**usage.sources, PER_IMAGE: "counted"})
+
+
+def _believable(reported: Usage, plan: Plan, tap: Tap) -> bool:
+    """Whether figures can be those of this request: no more than was possible, no output of nought beside content."""
+    if reported.input_tokens > max(plan.model.context_tokens, plan.input_tokens_max):
+        return False
+    if plan.model.kind == "embedding":
+        return not reported.output_tokens
+    if reported.output_tokens > max(plan.output_tokens_max, plan.bounds.get("image_output_token", 0)):
+        return False
+    return reported.output_tokens > 0 or not tap.content_seen
+
+
+def _pictures(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
+    if plan.ask.pictures is None or not plan.price.images:
+        return _tokens(plan, tap, heard_ms)
+    unit = picture_unit(plan.ask.pictures, plan.price)
+    made = min(tap.counted().of("image"), plan.ask.pictures.count)
+    return Usage({unit: made}, {unit: "counted"})
+
+
+def _speech(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
+    """By the character, or by the minute that came back and the tokens that went."""
+    if not tap.content_seen:
+        return Usage()
+    if "audio_ms" not in plan.price.rates:
+        return Usage({"character": plan.ask.bounds["character"]}, {"character": "counted"})
+    audio, filename, content_type = tap.audio()
+    milliseconds = heard_ms(audio, filename, content_type)
+    if milliseconds is None:
+        # A cut or unknown file: what is certain is the size, and nobody speaks at less than 8 kbit/s.
+        return Usage(
+            {"input_token": plan.input_tokens, "audio_ms": min(len(audio), plan.bounds["audio_ms"])},
+            {"input_token": "counted", "audio_ms": "estimated"},
+        )
+    return Usage(
+        {"input_token": plan.input_tokens, "audio_ms": milliseconds}, {"input_token": "counted", "audio_ms": "counted"}
+    )
+
+
+def _sound(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
+    """By the length of what was heard, which is known beforehand, whatever the vendor reports."""
+    if "audio_ms" not in plan.price.rates:
+        return _tokens(plan, tap, heard_ms)
+    return Usage({"audio_ms": plan.sound_ms}, {"audio_ms": "counted"}) if tap.content_seen else Usage()
+
+
+def _request(_: Plan, tap: Tap, __: HeardMs) -> Usage:
+    return Usage({"request": 1}, {"request": "counted"}) if tap.content_seen else Usage()
+
+
+MEASURES: Mapping[str, Callable[[Plan, Tap, HeardMs], Usage]] = {
+    "image": _pictures,
+    "speech": _speech,
+    "transcription": _sound,
+    "moderation": _request,
+}
+"""Kind of model → how it is measured; every other kind by tokens."""

@@ -9,8 +9,7 @@ from farebox.domain.keys import ApiKey
 from farebox.domain.quota import FreeLimits, Unit
 from farebox.errors import FareboxError
 from farebox.ports import Grant
-from farebox.relay.endpoints import Endpoint
-from farebox.relay.plan import Plan
+from farebox.relay.plan import Plan, Request
 
 Envelope = Callable[[FareboxError], bytes]
 """An error as the caller's dialect says it."""
@@ -23,7 +22,7 @@ class Limits:
     `deadline_margin_s`: how long before the end of a function's time a request is ended and settled.
     `settle_s`: how long a settlement is tried while the store is away. `silence_s`: an upstream's longest silence; a
     long thinker may say nothing for minutes before its first byte. `farewell_s`: how long the last words to a caller
-    who does not read may hold up the settlement.
+    who does not read may hold up the settlement. `ping_s`: how often a stream without content yet gets a sign of life.
     """
 
     free: FreeLimits = field(default_factory=FreeLimits)
@@ -33,6 +32,7 @@ class Limits:
     settle_s: float = 60
     silence_s: float = 300
     farewell_s: float = 2
+    ping_s: float = 15
     in_flight_max: int = 500
 
 
@@ -45,8 +45,7 @@ class Call:
     """
 
     request_id: str
-    endpoint: Endpoint
-    body: bytes
+    request: Request
     key: ApiKey
     address: str
     envelope: Envelope

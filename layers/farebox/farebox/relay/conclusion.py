@@ -13,6 +13,7 @@ from farebox.domain.quota import Unit
 from farebox.domain.receipts import Receipt
 from farebox.errors import StoreUnavailable
 from farebox.ports import Admission, Clock, Journal, Randomness, Settlement, Signer, Store, Telemetry
+from farebox.relay.attempts import Attempt
 from farebox.relay.bill import Bill, receipt
 from farebox.relay.call import Admitted, Limits
 
@@ -41,13 +42,14 @@ class Conclusion:
     limits: Limits
     journal: Journal
 
-    def draw_up(self, admitted: Admitted, ending: Ending, billed: Bill) -> Drawn:
+    def draw_up(self, admitted: Admitted, ending: Ending, billed: Bill, attempts: list[Attempt]) -> Drawn:
         """The terminal word, signed and on record in this process's journal: from here on it cannot be lost."""
         now_ms = self.clock.now_ms()
         written = receipt(
             admitted.plan,
             billed,
             ending,
+            attempts,
             request_id=admitted.call.request_id,
             account=admitted.grant.account,
             key_id=admitted.grant.key_id,

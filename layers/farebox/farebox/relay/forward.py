@@ -1,246 +1,192 @@
-"""Sends a planned request upstream and brings the answer back, as it comes; says how it ended."""
+"""Sends a planned request upstream, at one place after another until one answers; brings the answer back as it comes.
+
+What one place did wrong stays here as long as the caller has had no content: there is one hold, one receipt and one
+bill, whatever it took.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import orjson
 
-from farebox.dialects import json_splice, sse
-from farebox.dialects.openai.tap import OpenAITap
-from farebox.errors import (
-    FareboxError,
-    InvalidRequest,
-    Unavailable,
-    UpstreamError,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
-from farebox.ports import Answer, Caller, Upstream
-from farebox.relay.channels import Channel
-from farebox.relay.conclusion import Drawn
-from farebox.relay.plan import Plan
-from farebox.relay.running import Running
-from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable, UpstreamFailure
+from farebox.dialects import json_splice
+from farebox.dialects.wire import Tap
+from farebox.errors import FareboxError, InvalidRequest
+from farebox.ports import Answer, Clock, Randomness, Upstream
+from farebox.relay import setbacks
+from farebox.relay.attempts import Attempt, Attempts, Try
+from farebox.relay.channels import Channels
+from farebox.relay.passage import PLAIN_BYTES_MAX, BinaryPassage, Passage, Seal
+from farebox.relay.plan import JSON, Plan
+from farebox.relay.relayed import Relayed
+from farebox.relay.setbacks import CALLERS_FAULT, Setback
+from farebox.relay.upstream_errors import Empty, ErrorAnswer, Stalled, UpstreamFailure
 
-PLAIN_BYTES_MAX = 64 * 1024 * 1024
-STREAM_BYTES_MAX = 200 * 1024 * 1024
-"""A longer stream is cut. Lambda streams no more either."""
 ERROR_BYTES_MAX = 64 * 1024
-LINGER_S = 0.05
-"""How long to wait for a clean end after [DONE], so that the connection can be used again."""
-RETRY_AFTER_S_MAX = 60
+AGAIN_AFTER_MS_MAX = 300
 PARAM_CHARS_MAX = 64
+ONE_MAY_SAY_NOTHING = frozenset({"chat", "completion"})
+"""Kinds of models of which another one may have more to say. Silence, transcribed, is silence."""
+ANSWERED = "answered"
+REFUSED = "refused"
 _PARAM = re.compile(r"([A-Za-z0-9_]+)[A-Za-z0-9_.\[\]]*")
-_SECONDS = re.compile(r"[0-9]{1,9}")
-_USAGE_NULL = b',"usage":null'
-
-FAILURES: dict[type[UpstreamFailure], type[Unavailable]] = {
-    Unreachable: UpstreamUnavailable,
-    Stalled: UpstreamTimeout,
-    Cut: UpstreamError,
-    TooLarge: UpstreamError,
-}
-STATUSES: dict[int, type[Unavailable]] = {
-    408: UpstreamTimeout,
-    429: UpstreamUnavailable,
-    503: UpstreamUnavailable,
-    504: UpstreamTimeout,
-    529: UpstreamUnavailable,
-}
-"""Every other status that is not the caller's fault is an UpstreamError."""
-CALLERS_FAULT = frozenset({400, 413, 422})
-
-
-@dataclass(slots=True)
-class Relayed:
-    """What came of it. `failure` is for the caller, who has had a status if `started`, and had left if `gone`.
-
-    `late`: our own time was up. `delivered`: the end of the stream has been sent. `running`: where it can be cancelled.
-    `sealed`: the conclusion, once it is on record.
-    """
-
-    tap: OpenAITap
-    finished: bool = False
-    refused: bool = False
-    started: bool = False
-    gone: bool = False
-    late: bool = False
-    delivered: bool = False
-    running: Running | None = None
-    sealed: Drawn | None = None
-    failure: FareboxError | None = None
-    body: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-    @property
-    def cancelled(self) -> bool:
-        """Its owner stopped it before its end was sent."""
-        return self.running is not None and self.running.cancelled and not self.delivered
-
-
-Seal = Callable[[], Awaitable[None]]
-Headers = Callable[[Mapping[str, str]], Awaitable[list[tuple[bytes, bytes]]]]
-
-
-async def forward(
-    plan: Plan, key: str, *, relayed: Relayed, upstream: Upstream, caller: Caller, headers: Headers, seal: Seal
-) -> Relayed:
-    """Fills `relayed` as the answer comes. Never raises for what an upstream does: failures stand in the result.
-
-    `headers` makes the caller's headers from the upstream's. `seal` puts the conclusion on record before a stream's end
-    is sent. A plain answer is returned whole and not sent yet.
-    """
-    tap = relayed.tap
-    url = plan.channel.base_url + plan.endpoint.upstream_path
-    try:
-        async with upstream.post(url, _request_headers(plan.channel, key, stream=plan.ask.stream), plan.body) as answer:
-            if answer.status != 200:
-                await _refused(answer, plan.body, relayed)
-            elif plan.ask.stream:
-                await _Passage(answer, plan, relayed, caller, headers, seal).run()
-            else:
-                await _plain(answer, relayed, headers)
-    except UpstreamFailure as failure:
-        if not _at_its_end(plan, tap):
-            relayed.failure = FAILURES[type(failure)]()
-    relayed.finished = relayed.failure is None and _at_its_end(plan, tap)
-    if not relayed.finished and relayed.failure is None:
-        relayed.failure = UpstreamError()
-    return relayed
-
-
-def _at_its_end(plan: Plan, tap: OpenAITap) -> bool:
-    """Whether the answer is whole: of a stream that ends without [DONE], each of its choices must have ended."""
-    if not plan.ask.stream or tap.done:
-        return tap.finished
-    return tap.finished and tap.choices_finished >= plan.ask.choices
 
 
 @dataclass(frozen=True, slots=True)
-class _Passage:
-    """One stream on its way through."""
+class Forwarder:
+    """Makes the attempts of one request after another."""
 
-    answer: Answer
+    channels: Channels
+    upstream: Upstream
+    clock: Clock
+    random: Randomness
+
+    async def forward(self, plan: Plan, relayed: Relayed, new_tap: Callable[[Try], Tap], seal: Seal) -> None:
+        """Fills `relayed`. Never raises for what an upstream does: the last setback stands in it as its failure."""
+        attempts = Attempts(plan.ways, self.channels)
+        current: Try | None = attempts.first()
+        while current is not None:
+            if current.again:
+                await asyncio.sleep(self.random.below(AGAIN_AFTER_MS_MAX) / 1000)
+            relayed.tap = new_tap(current)
+            one = _One(self.upstream, plan, current, relayed, seal)
+            began_ms = self.clock.now_ms()
+            setback = await one.make()
+            word = setback.word if setback else REFUSED if relayed.refused else ANSWERED
+            relayed.attempts.append(Attempt(current.way.channel.name, word, self.clock.now_ms() - began_ms))
+            if setback is None:
+                return
+            last, current = current, None
+            if not await _is_over(relayed):
+                current = attempts.after(last, setback)
+            if current is None:
+                await _give_up(relayed, setback, one.empty)
+
+
+@dataclass(slots=True)
+class _One:
+    """One attempt. `empty`: what it brought, if that was a proper answer with nothing in it."""
+
+    upstream: Upstream
     plan: Plan
+    current: Try
     relayed: Relayed
-    caller: Caller
-    headers: Headers
     seal: Seal
+    empty: Passage | None = None
 
-    async def run(self) -> None:
-        if not self.answer.headers.get("content-type", "").startswith("text/event-stream"):
-            raise Cut  # a success without a stream is no answer to a request for one
-        framer = sse.Framer()
-        chunks = self.answer.chunks()
-        size = 0
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > STREAM_BYTES_MAX:
-                raise TooLarge
+    async def make(self) -> Setback | None:
+        """None if it settles the matter: an answer, or the vendor's word that the request is wrong."""
+        plan, way = self.plan, self.current.way
+        request = plan.request
+        try:
+            body = plan.body_for(way)
+            headers = way.headers(self.current.key, request.content_type, request.passed, stream=plan.ask.stream)
+            url = way.url(plan.model.id, stream=plan.ask.stream)
+            async with asyncio.timeout(way.channel.first_content_s) as patience:
+                async with self.upstream.post(url, headers, body) as answer:
+                    if answer.status == 200:
+                        await self._bring(answer, patience)
+                    elif answer.status in CALLERS_FAULT:
+                        self.relayed.refused = True
+                        self.relayed.failure = await _refusal(answer, plan)
+                    else:
+                        return setbacks.of_status(answer.status, answer.headers)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            return setbacks.of_failure(Stalled())
+        except UpstreamFailure as failure:
+            # What comes after the proper end changes nothing any more.
+            if not self.relayed.finished:
+                return setbacks.of_failure(failure)
+        return None
+
+    async def _bring(self, answer: Answer, patience: asyncio.Timeout) -> None:
+        way, plan, relayed = self.current.way, self.plan, self.relayed
+        if plan.ask.stream:
+            bridge = way.bridge.stream(plan.terms) if way.bridge else None
+            passage = Passage(answer, plan, way, relayed, self.seal, bridge, patience)
             try:
-                frames = framer.feed(chunk)
-            except sse.FrameTooLarge:
-                raise TooLarge from None
-            await self._pass_on(frames)
-            if self.relayed.tap.heavy:
-                await asyncio.to_thread(self.relayed.tap.count_waiting)  # other streams go on meanwhile
-            if self.relayed.failure is not None:
-                return
-            if self.relayed.tap.done:
-                await _linger(chunks)
-                return
-        rest = framer.flush().rstrip(b"\r\n")
-        if rest:  # the last event lacks its blank line, without which a client would lose it
-            await self._pass_on([rest + b"\n\n"])
+                await passage.run()
+            except Empty:
+                self.empty = passage
+                raise
+        elif way.wire.binary and "content-length" not in answer.headers:
+            await BinaryPassage(answer, relayed, self.seal).run()
+        else:
+            await self._plain(answer)
+        relayed.finished = True
 
-    async def _pass_on(self, frames: list[bytes]) -> None:
-        """Shows each frame to the tap and sends on what the caller should see, in one write per chunk."""
-        seen = self._seen_by_caller(frames)
-        if not seen or self.relayed.cancelled:
-            return  # a cancelled stream that is still heard out is heard out for its usage alone
-        if not self.relayed.started:
-            await self.caller.start(200, await self.headers(self.answer.headers))
-            self.relayed.started = True
-        if self.relayed.tap.done and self.relayed.failure is None:
-            # Asked before the end is sent: whoever leaves after it has left with a complete answer.
-            self.relayed.gone = await self.caller.is_gone()
-            self.relayed.finished = self.relayed.delivered = True
-            await self.seal()
-        await self.caller.send(b"".join(seen))
-
-    def _seen_by_caller(self, frames: list[bytes]) -> list[bytes]:
-        tap, strip = self.relayed.tap, self.plan.ask.strip_usage
-        seen: list[bytes] = []
-        for frame in frames:
-            data = sse.data_of(frame)
-            if not data:
-                if frame.startswith(b":"):
-                    seen.append(frame)  # a comment keeps connections alive; an event without data breaks SDKs
-                continue
-            only_usage = tap.see(data)
-            if tap.error_seen:
-                self.relayed.failure = UpstreamError()
-                break
-            if not (strip and only_usage):
-                seen.append(frame.replace(_USAGE_NULL, b"") if strip else frame)
-            if tap.done:
-                break
-        return seen
+    async def _plain(self, answer: Answer) -> None:
+        relayed, way = self.relayed, self.current.way
+        body = await answer.body(PLAIN_BYTES_MAX)
+        if not way.wire.binary:
+            body = body.lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
+        tap = relayed.tap
+        tap.see(body)
+        if tap.error_seen or not tap.finished:
+            raise ErrorAnswer
+        headers = dict(answer.headers)
+        if way.bridge is not None:
+            try:
+                body = way.bridge.answer(body, self.plan.terms)
+            except ValueError:
+                raise ErrorAnswer from None
+            headers["content-type"] = JSON
+        relayed.body = body
+        relayed.headers = await relayed.delivery.headers(headers)
+        if self.plan.model.kind in ONE_MAY_SAY_NOTHING and not tap.content_seen and not _output_tokens(tap):
+            raise Empty
 
 
-async def _linger(chunks: AsyncIterator[bytes]) -> None:
-    with suppress(TimeoutError, StopAsyncIteration, UpstreamFailure):
-        await asyncio.wait_for(anext(chunks), LINGER_S)
+def _output_tokens(tap: Tap) -> int:
+    reported = tap.reported()
+    return reported.output_tokens if reported is not None else 0
 
 
-async def _plain(answer: Answer, relayed: Relayed, headers: Headers) -> None:
-    relayed.body = (await answer.body(PLAIN_BYTES_MAX)).lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
-    relayed.headers = await headers(answer.headers)
-    relayed.tap.see(relayed.body)
-    if relayed.tap.error_seen or not relayed.tap.finished:
-        relayed.failure = UpstreamError()
+async def _is_over(relayed: Relayed) -> bool:
+    """Whether nobody waits for another attempt: there was content, or its owner stopped it, or the caller has left."""
+    return relayed.delivery.content or relayed.cancelled or await relayed.delivery.caller.is_gone()
 
 
-async def _refused(answer: Answer, sent: bytes, relayed: Relayed) -> None:
-    """An answer with an error status. Of its text only the name of a parameter survives, if the request has it."""
-    if answer.status in CALLERS_FAULT:
-        param = _param_of(await answer.body(ERROR_BYTES_MAX), sent)
-        relayed.refused = True
-        relayed.failure = InvalidRequest(
-            param=param,
-            zh=f"上游拒绝了该请求{f'（参数 {param}）' if param else ''}，本次请求未计费。",
-            en=f"The upstream refused this request{f' (parameter {param})' if param else ''}. It costs nothing.",
-        )
-        return
-    retry_after = answer.headers.get("retry-after", "")
-    retry_after_s = min(int(retry_after), RETRY_AFTER_S_MAX) if _SECONDS.fullmatch(retry_after) else None
-    relayed.failure = STATUSES.get(answer.status, UpstreamError)(retry_after_s=retry_after_s)
+async def _give_up(relayed: Relayed, setback: Setback, empty: Passage | None) -> None:
+    """The last word is a failure, or an answer with nothing in it."""
+    if empty is not None and not relayed.cancelled:
+        await empty.end_empty()
+    elif relayed.body is not None and setback.word == "empty":
+        relayed.finished = True
+    else:
+        relayed.body = None
+        relayed.failure = setback.told()
 
 
-def _param_of(body: bytes, sent: bytes) -> str | None:
+async def _refusal(answer: Answer, plan: Plan) -> FareboxError:
+    """An error status that is the caller's fault. Of its text only a parameter's name survives, if the request has it."""
+    param = _param_of(await answer.body(ERROR_BYTES_MAX), plan)
+    return InvalidRequest(
+        param=param,
+        zh=f"上游拒绝了该请求{f'（参数 {param}）' if param else ''}，本次请求未计费。",
+        en=f"The upstream refused this request{f' (parameter {param})' if param else ''}. It costs nothing.",
+    )
+
+
+def _param_of(body: bytes, plan: Plan) -> str | None:
     """The parameter that an error names. Only one of the caller's own: any other word might be a host or an account."""
     try:
         param = orjson.loads(body)["error"]["param"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     named = _PARAM.fullmatch(param) if isinstance(param, str) and len(param) <= PARAM_CHARS_MAX else None
-    if named is None or named[1] not in {member.name for member in json_splice.members(sent)}:
+    if named is None or named[1] not in _names(plan):
         return None
     return named[0]
 
 
-def _request_headers(channel: Channel, key: str, *, stream: bool) -> dict[str, str]:
-    """All that an upstream learns besides the body: nothing of the caller's."""
-    name, value = channel.vendor.auth(key)
-    return {
-        name: value,
-        "content-type": "application/json",
-        "accept": "text/event-stream" if stream else "application/json",
-        "accept-encoding": "identity",
-        "user-agent": "farebox",
-    }
+def _names(plan: Plan) -> set[str]:
+    if plan.incoming.form is not None:
+        return {*plan.incoming.fields, *(file.field for file in plan.incoming.files)}
+    return {member.name for member in json_splice.members(plan.request.body)}

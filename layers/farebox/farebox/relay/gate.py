@@ -38,10 +38,18 @@ class Gate:
         now_ms = self.clock.now_ms()
         if call.deadline_ms is not None and call.deadline_ms - now_ms <= self.limits.deadline_margin_s * 1000:
             raise UpstreamTimeout  # no time is left to answer in
-        plan = await self.planner.plan(call.endpoint, call.body, free=call.key.kind == "free", now_ms=now_ms)
-        units = self._units(call, plan, now_ms)
-        claim = claim_of(call.key, call.idempotency_key, call.endpoint.name, call.body, self.pepper)
+        plan, units = await self.planned(call, now_ms)
+        claim = claim_of(call.key, call.idempotency_key, call.request.wire.name, call.request.body, self.pepper)
         return await self._affordable(call, plan, units, claim, now_ms)
+
+    async def planned(self, call: Call, now_ms: int | None = None) -> tuple[Plan, tuple[Unit, ...]]:
+        """What the call would hold, and the daily units that it would take. Touches no store."""
+        at_ms = self.clock.now_ms() if now_ms is None else now_ms
+        unique_id = call.request_id.removeprefix("req_")
+        plan = await self.planner.plan(
+            call.request, free=call.key.kind == "free", now_ms=at_ms, unique_id=unique_id
+        )
+        return plan, self._units(call, plan, at_ms)
 
     async def _affordable(
         self, call: Call, plan: Plan, units: tuple[Unit, ...], claim: Claim | None, now_ms: int

@@ -1,129 +1,200 @@
-"""From bytes to a plan: model, price, channel, bounds. What needs no store to be refused is refused here."""
+"""From bytes to a plan: model, price, ways, bounds. What needs no store to be refused is refused here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
 from farebox.dialects import json_splice
-from farebox.dialects.ask import Ask, refuse, unpriced
+from farebox.dialects.ask import Ask, Fields
+from farebox.dialects.bridge import Terms
+from farebox.dialects.form import read_form, replace_text
+from farebox.dialects.wire import Incoming, Wire
 from farebox.domain.catalog import Catalog, Model, Price
-from farebox.domain.pricing import price_of, upper_bound_nano_ca
+from farebox.domain.pricing import upper_bound_nano_ca
 from farebox.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, PromptTooLong
-from farebox.ports import Tokenizer
-from farebox.relay.channels import Channel, Channels
-from farebox.relay.endpoints import Endpoint
+from farebox.ports import AudioMeter, Tokenizer
+from farebox.relay import bounds
+from farebox.relay.channels import Channels
+from farebox.relay.ways import Way, ways
 
 THREAD_BYTES_MIN = 64 * 1024
 """A longer body is counted in a thread: tiktoken lets the loop go on meanwhile."""
 OUTPUT_TOKENS_MIN = 16
 """A wallet that affords fewer is short: an answer of a word or two helps nobody."""
-INPUT_SLACK_TOKENS = 64
-"""What a vendor may add to a prompt of its own accord (reply priming, hidden system text)."""
+JSON = "application/json"
+FORM = "multipart/form-data"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came in for one operation: the body as received, and what path and headers say besides.
+
+    `passed`: the caller's headers that a vendor of the same dialect may see. `json_array`: see Ask.
+    """
+
+    wire: Wire
+    body: bytes
+    content_type: str = JSON
+    model: str | None = None
+    stream: bool | None = None
+    json_array: bool = False
+    passed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be sent where, and what it can cost. Token figures are whole-request figures.
+    """What will be sent, whither it may go, and what it can cost. Token figures are whole-request figures.
 
-    `input_tokens` is our count, `input_tokens_max` the bound above it, `output_tokens_max` the bound over all choices.
+    `input_tokens` is our count, `input_tokens_max` the bound above it, `output_tokens_max` the bound over all choices;
+    `bounds` has every priced unit's. `ways`: in the order in which to try them. `terms`: for their bridges.
     """
 
-    endpoint: Endpoint
+    request: Request
     ask: Ask
+    incoming: Incoming
     model: Model
     price: Price
-    channel: Channel
-    body: bytes
+    ways: tuple[Way, ...]
+    terms: Terms
     input_tokens: int
     input_tokens_max: int
     output_tokens_max: int
+    sound_ms: int
+    bounds: Mapping[str, int]
     hold_nano: int
     free: bool
 
+    @property
+    def wire(self) -> Wire:
+        return self.request.wire
+
+    def body_for(self, way: Way) -> bytes:
+        """What this way's vendor is sent. Raises InvalidRequest where its dialect cannot express it."""
+        return body_for(way, self)
+
     def affordable_output_tokens(self, available_nano: int) -> int | None:
         """The output limit per choice that `available_nano` covers, or None where it does not cover a useful one."""
-        rates = self.price.rates
-        if not self.output_tokens_max:
+        most = self.bounds.get("output_token", 0)
+        if not most or limit_members(self.ask, self.wire, self.terms) is None:
             return None
-        fixed_nano = self.hold_nano - self.output_tokens_max * price_of("output_token", rates)
-        each_nano = self.ask.choices * price_of("output_token", rates)
-        tokens = (available_nano - fixed_nano) // each_nano
-        return tokens if tokens >= OUTPUT_TOKENS_MIN else None
+        without = {unit: count for unit, count in self.bounds.items() if unit not in OUTPUT_UNITS}
+        fixed_nano = upper_bound_nano_ca(self.price, without, service_tier=self.ask.service_tier)
+        # The bound is convex in the output, so its chord lies above it.
+        tokens = (available_nano - fixed_nano) * most // max(1, self._bound_nano - fixed_nano) // self.ask.choices
+        return min(tokens, most // self.ask.choices) if tokens >= OUTPUT_TOKENS_MIN else None
 
     def lowered_to(self, tokens: int) -> Plan:
         """The same plan with at most `tokens` of output per choice: in the body, in the bound, in the hold."""
         output_tokens_max = tokens * self.ask.choices
-        saved = (self.output_tokens_max - output_tokens_max) * price_of("output_token", self.price.rates)
-        vendor = self.channel.vendor
-        default = vendor.reasoning_limit_param if self.model.reasoning else "max_tokens"
-        limits = {name: b"%d" % min(tokens, asked) for name, asked in self.ask.output_limits.items()}
+        lowered = {
+            unit: output_tokens_max if unit in OUTPUT_UNITS else count for unit, count in self.bounds.items()
+        }
+        members = limit_members(self.ask, self.wire, self.terms) or {}
+        body = json_splice.splice(
+            self.request.body, {name: _limit(self.incoming.fields, paths, tokens) for name, paths in members.items()}
+        )
+        incoming = replace(self.incoming, fields=orjson.loads(body), body=body)
         return replace(
             self,
-            body=json_splice.splice(self.body, limits or {default: b"%d" % tokens}),
+            request=replace(self.request, body=body),
+            incoming=incoming,
             output_tokens_max=output_tokens_max,
-            hold_nano=self.hold_nano - saved,
+            bounds=lowered,
+            hold_nano=0 if self.free else upper_bound_nano_ca(self.price, lowered, service_tier=self.ask.service_tier),
         )
+
+    @property
+    def _bound_nano(self) -> int:
+        return upper_bound_nano_ca(self.price, self.bounds, service_tier=self.ask.service_tier)
+
+
+OUTPUT_UNITS = ("output_token", "audio_output_token")
 
 
 class Planner:
     """Makes plans from the catalog and the channels."""
 
-    def __init__(self, catalog: Catalog, channels: Channels, tokenizer: Tokenizer, free_input_tokens_max: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        channels: Channels,
+        tokenizer: Tokenizer,
+        audio_meter: AudioMeter,
+        free_input_tokens_max: int,
+    ) -> None:
         self._catalog = catalog
         self._channels = channels
         self._tokenizer = tokenizer
+        self._audio_meter = audio_meter
         self._free_input_tokens_max = free_input_tokens_max
 
-    async def plan(self, endpoint: Endpoint, body: bytes, *, free: bool, now_ms: int) -> Plan:
+    async def plan(self, request: Request, *, free: bool, now_ms: int, unique_id: str) -> Plan:
         """Raises InvalidRequest, ModelNotFound, ModelNotAllowed, PromptTooLong."""
-        ask = read(endpoint, body)
-        model = self._model(ask.model, endpoint)
+        incoming = read_body(request)
+        ask = replace(request.wire.read(incoming), json_array=request.json_array)
+        model = self.model(ask.model, request.wire)
         if free and model.free_group is None:
             raise ModelNotAllowed
-        channel = self._channels.pick(model.id, model.vendor)
-        if channel is None:
+        found = self.ways(request.wire, model)
+        if not found:
             raise ModelNotFound
-        if ask.images and model.image_tokens_max is None:
-            raise unpriced("messages")
-        output_tokens_max = _output_tokens_max(ask, model)
-        input_tokens = await self._count(ask, model, body)
-        images_tokens = ask.images * (model.image_tokens_max or 0)
+        price = model.price_at(now_ms)
+        bounds.check_priced(ask, price)
+        images_tokens = bounds.image_tokens_of(ask, model)
+        input_tokens = await self._count(ask, model, request.body)
         if free and input_tokens + images_tokens > self._free_input_tokens_max:
             raise PromptTooLong(limit_tokens=self._free_input_tokens_max)
-        input_tokens_max = _with_margin(input_tokens, model.input_margin_percent) + images_tokens
-        price = model.price_at(now_ms)
-        hold_nano = upper_bound_nano_ca(
-            input_tokens=input_tokens_max,
+        output_tokens_max = bounds.output_tokens_max(ask, model)
+        sound_ms = await self._sound_ms(ask, request.body)
+        text_tokens_max = bounds.with_margin(input_tokens, model.input_margin_percent)
+        most = bounds.bounds_of(
+            ask,
+            model,
+            price,
+            text_tokens=text_tokens_max,
+            images_tokens=images_tokens,
             output_tokens=output_tokens_max,
-            images=ask.images,
-            stream=ask.stream,
-            rates=price.rates,
+            sound_ms=sound_ms,
         )
-        return Plan(
-            endpoint=endpoint,
+        plan = Plan(
+            request=request,
             ask=ask,
+            incoming=incoming,
             model=model,
             price=price,
-            channel=channel,
-            body=_body_for(channel, ask, body),
+            ways=found,
+            terms=_terms(ask, model, found[0], now_ms, unique_id),
             input_tokens=input_tokens,
-            input_tokens_max=input_tokens_max,
+            input_tokens_max=text_tokens_max + images_tokens,
             output_tokens_max=output_tokens_max,
-            hold_nano=0 if free else hold_nano,
+            sound_ms=sound_ms,
+            bounds=most,
+            hold_nano=0 if free else upper_bound_nano_ca(price, most, service_tier=ask.service_tier),
             free=free,
         )
+        return replace(plan, ways=_able(plan))
+
+    def ways(self, wire: Wire, model: Model) -> tuple[Way, ...]:
+        """The ways to serve this operation of this model, in the order in which to try them."""
+        return ways(wire, self._channels.candidates(model.id, model.vendor))
 
     def counter(self, model: Model) -> Callable[[str], int]:
         """Text → tokens in the model's encoding."""
         return lambda text: self._tokenizer.count(model.tokenizer, text)
 
-    def _model(self, name: str, endpoint: Endpoint) -> Model:
+    def heard_ms(self, data: bytes, filename: str, content_type: str) -> int | None:
+        """How long a piece of audio plays; None where that cannot be told."""
+        return self._audio_meter.duration_ms(data, filename, content_type)
+
+    def model(self, name: str, wire: Wire) -> Model:
+        """The model of this name. Raises ModelNotFound, also where the operation is for other kinds of models."""
         model = self._catalog.get(name)
-        if model is None or model.kind != endpoint.kind:
+        if model is None or model.kind not in wire.kinds:
             raise ModelNotFound
         return model
 
@@ -132,39 +203,119 @@ class Planner:
             return ask.count_input(self.counter(model))
         return await asyncio.to_thread(ask.count_input, self.counter(model))
 
+    async def _sound_ms(self, ask: Ask, body: bytes) -> int:
+        """The length of the file that is to be heard; 0 where there is none. Raises InvalidRequest."""
+        if ask.sound is None:
+            return 0
+        sound = ask.sound
+        data = memoryview(body)[sound.start : sound.end]
+        found = await asyncio.to_thread(self._audio_meter.duration_ms, data, sound.filename, sound.content_type)
+        if not found:
+            raise InvalidRequest(
+                param=sound.field,
+                zh="无法从该音频文件读出时长，因而无法计价。请转换为 mp3、m4a、wav、webm、ogg 或 flac。",
+                en="The length of this audio cannot be told, so it has no price. Convert it to mp3, m4a, wav, webm, "
+                "ogg or flac.",
+            )
+        return found
 
-def read(endpoint: Endpoint, body: bytes) -> Ask:
-    """The body's JSON, checked. Raises InvalidRequest."""
+
+def read_body(request: Request) -> Incoming:
+    """The body's JSON or form, checked as far as every operation wants it. Raises InvalidRequest."""
+    if request.wire.form and request.content_type.partition(";")[0].strip().lower() == FORM:
+        form = read_form(request.body, request.content_type)
+        return Incoming(form.texts, request.body, form.files, form=form)
+    fields = read_json(request.body)
+    return Incoming(fields, request.body, model=request.model, stream=request.stream)
+
+
+def read_json(body: bytes) -> Fields:
+    """A JSON object whose members have one meaning. Raises InvalidRequest."""
     try:
-        fields = orjson.loads(body)
+        fields: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON.") from None
     if not isinstance(fields, dict):
         raise InvalidRequest(zh="请求体必须是 JSON 对象。", en="The body must be a JSON object.")
     if json_splice.has_duplicates(body, fields):
         raise InvalidRequest(zh="请求体含有重复的参数。", en="The body names a parameter twice.")
-    return endpoint.read(fields)
+    return fields
 
 
-def _output_tokens_max(ask: Ask, model: Model) -> int:
-    """The bound over all choices; raises InvalidRequest for more than the model could ever give."""
-    for name, asked in ask.output_limits.items():
-        if asked > model.context_tokens:
-            raise refuse(
-                name,
-                zh=f"超过该模型的上下文长度 {model.context_tokens}",
-                en=f"it exceeds the model's context of {model.context_tokens} tokens",
-            )
-    return max(ask.output_limits.values(), default=model.output_tokens_max) * ask.choices
+def body_for(way: Way, plan: Plan) -> bytes:
+    """The caller's own bytes with the few members changed that must be, or the bridge's."""
+    vendor, request = way.channel.vendor, plan.request
+    upstream_model = way.channel.upstream_name(plan.model.id)
+    if way.bridge is not None:
+        terms = replace(plan.terms, upstream_model=upstream_model, limit_param=limit_param(way, plan.model))
+        return way.bridge.request(plan.incoming.fields, terms)
+    renamed = upstream_model != plan.ask.model and request.model is None
+    if (form := plan.incoming.form) is not None:
+        return replace_text(request.body, form, "model", upstream_model.encode()) if renamed else request.body
+    changes = {name: value for name, value in plan.ask.changes.items() if vendor.stream_options or name != OPTIONS}
+    if renamed:
+        changes["model"] = orjson.dumps(upstream_model)
+    return json_splice.splice(request.body, changes)
 
 
-def _with_margin(input_tokens: int, margin_percent: int) -> int:
-    return -(-input_tokens * (100 + margin_percent) // 100) + INPUT_SLACK_TOKENS
+OPTIONS = "stream_options"
 
 
-def _body_for(channel: Channel, ask: Ask, body: bytes) -> bytes:
-    changes = dict(ask.changes) if channel.vendor.stream_options else {}
-    renamed = channel.rename.get(ask.model)
-    if renamed is not None:
-        changes["model"] = orjson.dumps(renamed)
-    return json_splice.splice(body, changes)
+def limit_param(way: Way, model: Model) -> str:
+    """What an OpenAI-speaking vendor calls the limit on a chat's output."""
+    vendor = way.channel.vendor
+    return vendor.reasoning_limit_param if model.reasoning else vendor.limit_param
+
+
+def limit_members(ask: Ask, wire: Wire, terms: Terms) -> dict[str, list[str]] | None:
+    """Where this request's output limits stand: outermost member → the paths in it; None where it can have none."""
+    paths = list(ask.output_limits) or ([wire.limit_param] if wire.limit_param else [])
+    if paths == ["max_tokens"] and not ask.output_limits and wire.name == "chat.completions":
+        paths = [terms.limit_param]
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(path.partition(".")[0], []).append(path)
+    return found or None
+
+
+def _limit(fields: Fields, paths: list[str], tokens: int) -> bytes:
+    """The outermost member with its limits lowered: a number, or an object that holds numbers."""
+    name, _, inner = paths[0].partition(".")
+    if not inner:
+        asked = fields.get(name)
+        return b"%d" % (min(tokens, asked) if type(asked) is int else tokens)
+    members = dict(fields.get(name) or {})
+    for path in paths:
+        key = path.partition(".")[2]
+        members[key] = min(tokens, members.get(key) or tokens)
+    return orjson.dumps(members)
+
+
+def _able(plan: Plan) -> tuple[Way, ...]:
+    """The ways that can express the request. Raises the first one's InvalidRequest if none can."""
+    refusals: list[InvalidRequest] = []
+    able: list[Way] = []
+    for way in plan.ways:
+        try:
+            if way.bridge is not None:
+                body_for(way, plan)
+            able.append(way)
+        except InvalidRequest as refusal:
+            refusals.append(refusal)
+    if not able:
+        raise refusals[0]
+    return tuple(able)
+
+
+def _terms(ask: Ask, model: Model, first: Way, now_ms: int, unique_id: str) -> Terms:
+    return Terms(
+        model=ask.model,
+        upstream_model=model.id,
+        stream=ask.stream,
+        output_tokens_max=model.output_tokens_max,
+        reasoning=model.reasoning,
+        limit_param=limit_param(first, model),
+        id=unique_id,
+        created_s=now_ms // 1000,
+        include_usage=ask.stream and not ask.strip_usage,
+    )

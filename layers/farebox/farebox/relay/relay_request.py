@@ -11,26 +11,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from farebox.dialects import sse
-from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.wire import Tap
 from farebox.domain import money, quota
 from farebox.domain.outcome import Ending, ending_of
 from farebox.errors import Cancelled, UpstreamError, UpstreamTimeout
-from farebox.ports import Caller, Clock, Store, Telemetry, Upstream
+from farebox.ports import Caller, Clock, Store, Telemetry
+from farebox.relay.attempts import Try
 from farebox.relay.bill import Bill, bill, usage_of
 from farebox.relay.call import Admitted, Call, Limits
-from farebox.relay.channels import Channels
 from farebox.relay.conclusion import Conclusion, Drawn
-from farebox.relay.forward import Relayed, forward
+from farebox.relay.delivery import NO_PING, Delivery, JsonArray, RawHeaders
+from farebox.relay.forward import Forwarder
 from farebox.relay.gate import Gate
+from farebox.relay.plan import JSON, Plan
 from farebox.relay.rate_headers import rate_limit_headers
+from farebox.relay.relayed import Relayed
 from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
+from farebox.relay.ways import Way
 
 RATE_HEADERS_WAIT_S = 0.25
-PASSED_ON = ("content-type", "openai-processing-ms", "openai-version")
+PASSED_ON = ("content-type", "content-disposition", "openai-processing-ms", "openai-version")
 """The only headers of an upstream that a caller sees."""
-RawHeaders = list[tuple[bytes, bytes]]
+EVENT_STREAM_UTF8 = "text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,8 @@ class Relay:
 
     gate: Gate
     conclusion: Conclusion
-    channels: Channels
+    forwarder: Forwarder
     store: Store
-    upstream: Upstream
     clock: Clock
     telemetry: Telemetry
     settlements: Settlements
@@ -52,7 +54,18 @@ class Relay:
     async def handle(self, call: Call, caller: Caller) -> None:
         """Answers `call` to `caller`. Raises FareboxError only while the caller has had no status yet."""
         admitted = await self.gate.admit(call)
-        relayed = Relayed(OpenAITap(self.gate.planner.counter(admitted.plan.model)))
+        plan = admitted.plan
+        rate_headers = self._rate_headers_task(admitted)
+
+        async def headers(upstream_headers: Mapping[str, str]) -> RawHeaders:
+            own = _reply_headers(upstream_headers, admitted)
+            if rate_headers is None:
+                return own
+            done, _ = await asyncio.wait({rate_headers}, timeout=RATE_HEADERS_WAIT_S)
+            return own + rate_headers.result() if done else own
+
+        array = JsonArray() if plan.ask.json_array and plan.ask.stream else None
+        relayed = Relayed(self._new_tap(plan, plan.ways[0]), Delivery(caller, headers, array))
         try:
             await self._forward(admitted, relayed, caller)
         except asyncio.CancelledError:
@@ -72,35 +85,23 @@ class Relay:
 
     async def _forward(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> None:
         plan, call = admitted.plan, admitted.call
-        # The admitting transaction returns no counts, so they are asked for beside the upstream call.
-        rate_headers = asyncio.create_task(self._rate_headers(admitted)) if admitted.units else None
+        ping = plan.wire.ping if plan.ask.stream and not plan.ask.json_array else NO_PING
 
         async def seal() -> None:
             await self._seal(admitted, relayed, caller)
 
-        async def headers(upstream_headers: Mapping[str, str]) -> RawHeaders:
-            own = _reply_headers(upstream_headers, admitted)
-            if rate_headers is None:
-                return own
-            done, _ = await asyncio.wait({rate_headers}, timeout=RATE_HEADERS_WAIT_S)
-            return own + rate_headers.result() if done else own
+        def new_tap(current: Try) -> Tap:
+            if relayed.running is not None:
+                relayed.running.stops_billing = current.way.channel.vendor.cancel_stops_billing
+            return self._new_tap(plan, current.way)
 
         try:
-            async with asyncio.timeout(self._time_left_s(call)) as limit:
+            async with asyncio.timeout(self._time_left_s(call)) as limit, relayed.delivery.kept_alive(
+                ping, self.limits.ping_s
+            ):
                 if plan.ask.stream:
-                    stops_billing = plan.channel.vendor.cancel_stops_billing
-                    relayed.running = self.streams.add(
-                        call.request_id, admitted.grant.account, limit, stops_billing=stops_billing
-                    )
-                await forward(
-                    plan,
-                    self.channels.key_of(plan.channel),
-                    relayed=relayed,
-                    upstream=self.upstream,
-                    caller=caller,
-                    headers=headers,
-                    seal=seal,
-                )
+                    relayed.running = self.streams.add(call.request_id, admitted.grant.account, limit)
+                await self.forwarder.forward(plan, relayed, new_tap, seal)
         except TimeoutError:
             relayed.late = True
             relayed.failure = UpstreamTimeout()
@@ -108,6 +109,13 @@ class Relay:
             self.streams.remove(call.request_id)
         if relayed.cancelled:
             relayed.failure = Cancelled()
+
+    def _new_tap(self, plan: Plan, way: Way) -> Tap:
+        return way.wire.tap(self.gate.planner.counter(plan.model), plan.ask)
+
+    def _rate_headers_task(self, admitted: Admitted) -> asyncio.Task[RawHeaders] | None:
+        """The admitting transaction returns no counts, so they are asked for beside the upstream call."""
+        return asyncio.create_task(self._rate_headers(admitted)) if admitted.units else None
 
     def _time_left_s(self, call: Call) -> float:
         if call.deadline_ms is None:
@@ -149,44 +157,52 @@ class Relay:
         """Judges once, and has it on record before the caller sees the end: a crash after that loses nothing."""
         if relayed.sealed is None:
             ending, billed = await self._judge(admitted, relayed, caller)
-            relayed.sealed = self.conclusion.draw_up(admitted, ending, billed)
+            relayed.sealed = self.conclusion.draw_up(admitted, ending, billed, relayed.attempts)
         return relayed.sealed
 
     async def _judge(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> tuple[Ending, Bill]:
         """How it ended, and what that costs."""
-        usage = usage_of(admitted.plan, relayed.tap)
+        plan, tap = admitted.plan, relayed.tap
+        usage = usage_of(plan, tap, self.gate.planner.heard_ms)
         # A plain answer that broke never reached the caller: nothing came back, so nothing is charged.
-        reachable = relayed.started or relayed.finished
+        reachable = relayed.delivery.content or relayed.finished
         ending = ending_of(
             refused=relayed.refused,
             cancelled=relayed.cancelled,
             late=relayed.late,
             finished=relayed.finished,
-            produced=reachable and (relayed.tap.content_seen or usage.output_tokens > 0),
-            client_gone=relayed.gone if relayed.tap.done else await caller.is_gone(),
+            produced=reachable and (tap.content_seen or usage.output_tokens > 0),
+            client_gone=relayed.gone if relayed.delivered else await caller.is_gone(),
         )
-        return ending, bill(admitted.plan, usage, ending)
+        return ending, bill(plan, usage, ending, tap.service_tier)
 
     async def _answer(self, admitted: Admitted, relayed: Relayed, billed: Bill, caller: Caller) -> None:
         """The last bytes: an error event, or a plain answer with its cost."""
+        wire = admitted.plan.wire
         if relayed.failure is not None:
-            if relayed.started:
-                await caller.send(sse.event(admitted.call.envelope(relayed.failure)))
-        elif not admitted.plan.ask.stream and relayed.finished:
+            if relayed.started and not wire.binary:  # in the middle of a sound nothing can be said
+                await relayed.delivery.end(wire.error_event(admitted.call.envelope(relayed.failure)))
+        elif relayed.body is not None and relayed.finished:
             cost = (b"x-farebox-cost", money.format_ca(billed.cost_nano).encode())
             length = (b"content-length", b"%d" % len(relayed.body))
             await caller.start(200, [*relayed.headers, cost, length])
-            relayed.started = True
+            relayed.delivery.started = True
             await caller.send(relayed.body)
         elif not relayed.started:
             relayed.failure = UpstreamError()
+        else:
+            await relayed.delivery.end()
 
 
 def _reply_headers(upstream_headers: Mapping[str, str], admitted: Admitted) -> RawHeaders:
     """What a caller sees of the upstream's headers, what keeps proxies from holding a stream back, what was lowered."""
-    present = [name for name in PASSED_ON if name in upstream_headers]
-    kept = [(name.encode(), upstream_headers[name].encode("utf-8", "surrogateescape")) for name in present]
-    if admitted.plan.ask.stream:
+    plan = admitted.plan
+    told = dict(upstream_headers)
+    if plan.ask.stream:
+        told["content-type"] = JSON if plan.ask.json_array else told.get("content-type", EVENT_STREAM_UTF8)
+    present = [name for name in PASSED_ON if name in told]
+    kept = [(name.encode(), told[name].encode("utf-8", "surrogateescape")) for name in present]
+    if plan.ask.stream:
         kept += [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
     if admitted.lowered is not None:
         kept.append((b"x-farebox-max-tokens", b"%d" % admitted.lowered))

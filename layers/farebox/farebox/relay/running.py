@@ -18,12 +18,12 @@ POLL_S = 2.0
 
 @dataclass(slots=True)
 class Running:
-    """One stream. `limit` is its time limit, which a cancellation brings to now; `stops_billing`: see Vendor."""
+    """One stream. `limit` is its time limit, which a cancellation brings to now; `stops_billing`: see Vendor; of the one that answers."""
 
     account: str
     limit: asyncio.Timeout
     since_s: float
-    stops_billing: bool
+    stops_billing: bool = True
     cancelled: bool = False
 
     def cancel(self) -> None:
@@ -42,8 +42,8 @@ class Streams:
         self._running: dict[str, Running] = {}
         self._watch: asyncio.Task[None] | None = None
 
-    def add(self, request_id: str, account: str, limit: asyncio.Timeout, *, stops_billing: bool) -> Running:
-        running = Running(account, limit, asyncio.get_running_loop().time(), stops_billing)
+    def add(self, request_id: str, account: str, limit: asyncio.Timeout) -> Running:
+        running = Running(account, limit, asyncio.get_running_loop().time())
         self._running[request_id] = running
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._look_for_marks())

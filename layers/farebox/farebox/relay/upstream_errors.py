@@ -1,4 +1,4 @@
-"""How an upstream fails us. Adapters raise these; the relay turns them into an ending and an answer."""
+"""How an upstream fails us. Adapters and the passage raise these; the relay turns them into a setback."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ class Stalled(UpstreamFailure):
 
 
 class Cut(UpstreamFailure):
-    """The answer broke off."""
+    """The answer broke off, or is none."""
 
 
 class TooLarge(UpstreamFailure):
     """The answer exceeds what we hold in memory."""
+
+
+class ErrorAnswer(UpstreamFailure):
+    """A success by its status, an error by its content."""
+
+
+class Empty(UpstreamFailure):
+    """It ended properly, and nothing was in it."""

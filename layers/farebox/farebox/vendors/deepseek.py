@@ -1,5 +1,9 @@
 """DeepSeek: OpenAI chat on the wire; reports cache hits under its own name (dialects/openai/usage)."""
 
-from farebox.vendors.vendor import Vendor
+from farebox.vendors.vendor import Vendor, openai_door
 
-DEEPSEEK = Vendor(name="deepseek", base_url="https://api.deepseek.com/v1")
+DEEPSEEK = Vendor(
+    name="deepseek",
+    base_url="https://api.deepseek.com/v1",
+    doors=(openai_door("chat.completions", "completions"),),
+)

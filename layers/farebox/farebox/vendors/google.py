@@ -1,9 +1,24 @@
-"""Google Gemini, by its OpenAI-compatible door."""
+"""Google Gemini, by its own door, and by its OpenAI-compatible one for dialects that have no bridge to the first.
 
-from farebox.vendors.vendor import Vendor
+https://ai.google.dev/api/generate-content
+"""
+
+from farebox.vendors.vendor import Door, Vendor, header, openai_door
 
 GOOGLE = Vendor(
     name="google",
-    base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+    base_url="https://generativelanguage.googleapis.com/v1beta",
+    doors=(
+        Door(
+            "gemini",
+            paths={
+                "generateContent": "/models/{model}:{method}",
+                "embedContent": "/models/{model}:embedContent",
+                "countTokens": "/models/{model}:countTokens",
+            },
+            auth=header("x-goog-api-key"),
+        ),
+        openai_door("chat.completions", "embeddings", prefix="/openai"),
+    ),
     cancel_stops_billing=False,  # https://openrouter.ai/docs/api/reference/streaming lists who stops and who does not
 )

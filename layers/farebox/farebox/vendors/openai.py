@@ -1,5 +1,10 @@
-"""OpenAI itself, and every endpoint that speaks as it does."""
+"""OpenAI itself."""
 
-from farebox.vendors.vendor import Vendor
+from farebox.vendors.vendor import Vendor, openai_door
 
-OPENAI = Vendor(name="openai", base_url="https://api.openai.com/v1", reasoning_limit_param="max_completion_tokens")
+OPENAI = Vendor(
+    name="openai",
+    base_url="https://api.openai.com/v1",
+    doors=(openai_door(),),
+    reasoning_limit_param="max_completion_tokens",
+)

@@ -1,5 +1,9 @@
-"""xAI: OpenAI chat on the wire."""
+"""xAI: OpenAI's dialect; its completion_tokens may leave reasoning out (dialects/openai/usage)."""
 
-from farebox.vendors.vendor import Vendor
+from farebox.vendors.vendor import Vendor, openai_door
 
-XAI = Vendor(name="xai", base_url="https://api.x.ai/v1")
+XAI = Vendor(
+    name="xai",
+    base_url="https://api.x.ai/v1",
+    doors=(openai_door("chat.completions", "completions", "responses", "embeddings", "images.generations"),),
+)

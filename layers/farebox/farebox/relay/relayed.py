@@ -1,0 +1,45 @@
+"""What has come of a request so far: shared by the one that relays it and the one that concludes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farebox.dialects.wire import Tap
+from farebox.errors import FareboxError
+from farebox.relay.attempts import Attempt
+from farebox.relay.conclusion import Drawn
+from farebox.relay.delivery import Delivery, RawHeaders
+from farebox.relay.running import Running
+
+
+@dataclass(slots=True)
+class Relayed:
+    """`tap` stands beside the attempt that counts. `failure` is for the caller, who had left if `gone`.
+
+    `late`: our own time was up. `delivered`: the end of the stream has been sent. `running`: where it can be cancelled.
+    `sealed`: the conclusion, once it is on record. `body`, `headers`: a plain answer, whole and not sent yet.
+    """
+
+    tap: Tap
+    delivery: Delivery
+    attempts: list[Attempt] = field(default_factory=list)
+    finished: bool = False
+    refused: bool = False
+    gone: bool = False
+    late: bool = False
+    delivered: bool = False
+    running: Running | None = None
+    sealed: Drawn | None = None
+    failure: FareboxError | None = None
+    body: bytes | None = None
+    headers: RawHeaders = field(default_factory=list)
+
+    @property
+    def started(self) -> bool:
+        """Whether the caller has had a status."""
+        return self.delivery.started
+
+    @property
+    def cancelled(self) -> bool:
+        """Its owner stopped it before its end was sent."""
+        return self.running is not None and self.running.cancelled and not self.delivered
