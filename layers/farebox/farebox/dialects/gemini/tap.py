@@ -1,4 +1,4 @@
-"""The tap beside a Gemini answer: every event is a GenerateContentResponse, and so is a plain answer, or each of a list.
+"""The tap beside a Gemini answer: each event is a GenerateContentResponse, and so is a plain answer, or each of a list.
 
 A stream has no end marker: it ends properly when each candidate has said why it finished.
 https://ai.google.dev/api/generate-content#v1beta.GenerateContentResponse
