@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farebox.errors import InvalidRequest
+
+if TYPE_CHECKING:  # dialects/form refuses with what stands here
+    from farebox.dialects.form import FilePart
 
 Count = Callable[[str], int]
 """Text → tokens, in the model's own encoding."""
@@ -49,7 +52,8 @@ class Ask:
 
     `count_input`: the text's tokens, images and audio left out. `output_limits`: the caller's own limits, parameter →
     tokens per choice (a dot leads into a member: "generationConfig.maxOutputTokens"); `choices` is how many are
-    generated. `images`: those that are sent; `pictures`: those to be made. `bounds`: further units of the catalog →
+    generated. `images`: those that are sent; `pictures`: those to be made. `sound`: the file that is to be
+    heard, which the planner measures. `bounds`: further units of the catalog →
     the most of each that this request can use. `needs`: parameter → the unit whose price makes it permissible; one
     without a price of its own is refused. `service_tier`: the tier asked for, None for the ordinary one.
     `strip_usage` says that usage is our own wish, so the caller must not see it. `json_array`: the caller wants its
@@ -63,6 +67,7 @@ class Ask:
     choices: int = 1
     images: tuple[SentImage, ...] = ()
     pictures: Pictures | None = None
+    sound: FilePart | None = None
     bounds: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     service_tier: str | None = None

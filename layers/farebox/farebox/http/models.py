@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from farebox.dialects.wires import WIRES
 from farebox.domain.accounts import KeyRecord
 from farebox.domain.catalog import Catalog, Model
 from farebox.domain.keys import ApiKey
 from farebox.errors import ModelNotFound
 from farebox.relay.channels import Channels
-from farebox.dialects.wires import WIRES
 from farebox.service.authenticate import Authenticator
 
 Shape = Callable[[Model], dict[str, Any]]

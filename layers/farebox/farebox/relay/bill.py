@@ -102,9 +102,7 @@ def _tokens(plan: Plan, tap: Tap, _: HeardMs) -> Usage:
     if sent is None or sent.input_tokens > max(plan.model.context_tokens, plan.input_tokens_max):
         sent = Usage({"input_token": plan.input_tokens}, {"input_token": "counted"})
     came = {unit: count for unit, count in counted.counts.items() if unit not in INPUT_TOKENS}
-    usage = Usage(
-        {**sent.counts, **came}, {**sent.sources, **{unit: counted.sources[unit] for unit in came}}
-    )
+    usage = Usage({**sent.counts, **came}, {**sent.sources, **{unit: counted.sources[unit] for unit in came}})
     if not per_image:
         return usage
     # The seed's note 3: a streamed image has a price of its own, so its tokens are not charged as text as well.

@@ -165,7 +165,7 @@ async def _give_up(relayed: Relayed, setback: Setback, empty: Passage | None) ->
 
 
 async def _refusal(answer: Answer, plan: Plan) -> FareboxError:
-    """An error status that is the caller's fault. Of its text only a parameter's name survives, if the request has it."""
+    """A status that is the caller's fault. Of its text only a parameter's name survives, if the request has it."""
     param = _param_of(await answer.body(ERROR_BYTES_MAX), plan)
     return InvalidRequest(
         param=param,

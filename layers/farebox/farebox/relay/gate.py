@@ -46,9 +46,7 @@ class Gate:
         """What the call would hold, and the daily units that it would take. Touches no store."""
         at_ms = self.clock.now_ms() if now_ms is None else now_ms
         unique_id = call.request_id.removeprefix("req_")
-        plan = await self.planner.plan(
-            call.request, free=call.key.kind == "free", now_ms=at_ms, unique_id=unique_id
-        )
+        plan = await self.planner.plan(call.request, free=call.key.kind == "free", now_ms=at_ms, unique_id=unique_id)
         return plan, self._units(call, plan, at_ms)
 
     async def _affordable(

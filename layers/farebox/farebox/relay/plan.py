@@ -91,9 +91,7 @@ class Plan:
     def lowered_to(self, tokens: int) -> Plan:
         """The same plan with at most `tokens` of output per choice: in the body, in the bound, in the hold."""
         output_tokens_max = tokens * self.ask.choices
-        lowered = {
-            unit: output_tokens_max if unit in OUTPUT_UNITS else count for unit, count in self.bounds.items()
-        }
+        lowered = {unit: output_tokens_max if unit in OUTPUT_UNITS else count for unit, count in self.bounds.items()}
         members = limit_members(self.ask, self.wire, self.terms) or {}
         body = json_splice.splice(
             self.request.body, {name: _limit(self.incoming.fields, paths, tokens) for name, paths in members.items()}

@@ -96,8 +96,9 @@ class Relay:
             return self._new_tap(plan, current.way)
 
         try:
-            async with asyncio.timeout(self._time_left_s(call)) as limit, relayed.delivery.kept_alive(
-                ping, self.limits.ping_s
+            async with (
+                asyncio.timeout(self._time_left_s(call)) as limit,
+                relayed.delivery.kept_alive(ping, self.limits.ping_s),
             ):
                 if plan.ask.stream:
                     relayed.running = self.streams.add(call.request_id, admitted.grant.account, limit)

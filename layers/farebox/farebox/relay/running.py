@@ -18,7 +18,9 @@ POLL_S = 2.0
 
 @dataclass(slots=True)
 class Running:
-    """One stream. `limit` is its time limit, which a cancellation brings to now; `stops_billing`: see Vendor; of the one that answers."""
+    """One stream. `limit` is its time limit, which a cancellation brings to now; `stops_billing`: see Vendor, of the
+    one that is asked at present.
+    """
 
     account: str
     limit: asyncio.Timeout

@@ -1,17 +1,20 @@
 """Pairs of dialects: one file a pair, and one entry in this table."""
 
 from farebox.dialects.bridge import Bridge
-from farebox.dialects.bridges import anthropic_to_chat, chat_to_anthropic, chat_to_gemini, embed_content_to_embeddings
-from farebox.dialects.bridges import gemini_to_chat
+from farebox.dialects.bridges.anthropic_to_chat import BRIDGE as ANTHROPIC_TO_CHAT
+from farebox.dialects.bridges.chat_to_anthropic import BRIDGE as CHAT_TO_ANTHROPIC
+from farebox.dialects.bridges.chat_to_gemini import BRIDGE as CHAT_TO_GEMINI
+from farebox.dialects.bridges.embed_content_to_embeddings import BRIDGE as EMBED_CONTENT_TO_EMBEDDINGS
+from farebox.dialects.bridges.gemini_to_chat import BRIDGE as GEMINI_TO_CHAT
 
 BRIDGES: dict[tuple[str, str], Bridge] = {
-    (bridge.caller, dialect): bridge
-    for bridge, dialect in (
-        (chat_to_anthropic.BRIDGE, "anthropic"),
-        (chat_to_gemini.BRIDGE, "gemini"),
-        (anthropic_to_chat.BRIDGE, "openai"),
-        (gemini_to_chat.BRIDGE, "openai"),
-        (embed_content_to_embeddings.BRIDGE, "openai"),
+    (bridge.caller, vendor_dialect): bridge
+    for bridge, vendor_dialect in (
+        (CHAT_TO_ANTHROPIC, "anthropic"),
+        (CHAT_TO_GEMINI, "gemini"),
+        (ANTHROPIC_TO_CHAT, "openai"),
+        (GEMINI_TO_CHAT, "openai"),
+        (EMBED_CONTENT_TO_EMBEDDINGS, "openai"),
     )
 }
 """The caller's operation and the vendor's dialect → the bridge between them."""
