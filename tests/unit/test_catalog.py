@@ -1,4 +1,4 @@
-"""The price list: every figure of the seed, which price applies when, and what is refused."""
+"""The price list: every figure of the seed, which price applies when, and what can be no price."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import csv
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken.model
 
-from farebox.adapters.catalog_files import CatalogError, load_catalog
-from farebox.domain.catalog import FREE_GROUPS, KINDS, Catalog, NoPriceYet, Price
+from farebox.adapters.catalog_files import load_catalog
+from farebox.domain.catalog import FREE_GROUPS, KINDS, Catalog, LengthTier, NoPriceYet, Price, ServiceTier
 from farebox.domain.money import format_ca
 
 SEED = Path(__file__).parents[1] / "data" / "seed"
 SEED_FROM_MS = 1_746_057_600_000  # 2025-05-01T00:00:00Z
 FIGURE = re.compile(r"[0-9]+\.[0-9]+")
+FREE_UPSTREAM = {"omni-moderation-latest", "text-moderation-latest"}
 OTHER_FORMS = {  # a price's text without its figures → the unit that each prices, and how many of it
     "文字输入: CA/1K Tokens, 图片输入: CA/1K Tokens, 图片输入： CA/1K Tokens": (
         ("input_token", 1000),
@@ -105,12 +107,14 @@ def test_every_other_row_of_the_seed_prices_to_exactly_itself(catalog: Catalog, 
     assert rates.keys() == {unit for unit, _ in units}
 
 
-def test_the_catalog_holds_what_the_seed_holds_and_no_more(catalog: Catalog) -> None:
+def test_the_catalog_holds_what_the_seed_holds_and_what_is_free_and_no_more(catalog: Catalog) -> None:
     images = {image_of(row["model"]) for row in IMAGE_ROWS}
     listed = {(model.id, image) for model in catalog.models.values() for image in model.prices[0].images}
     token_priced = {row["model"] for row in TOKEN_ROWS}
 
-    assert catalog.models.keys() == token_priced | {*UNIT_IDS.values()} | {model_id for model_id, _ in images}
+    assert catalog.models.keys() - FREE_UPSTREAM == (
+        token_priced | {*UNIT_IDS.values()} | {model_id for model_id, _ in images}
+    )
     # The seed names one of the two oblong sizes; the other costs the same.
     assert listed ^ images == {("dall-e-3", "standard:1792x1024"), ("dall-e-3", "hd:1792x1024")}
     for quality in ("standard", "hd"):
@@ -126,7 +130,31 @@ def test_free_keys_have_the_models_that_the_seed_offers_them(catalog: Catalog) -
         "deepseek": {"deepseek-r1", "deepseek-v3"},
         "gpt-4o-mini": {"gpt-4o-mini", "gpt-3.5-turbo", "gpt-4.1-mini", "gpt-4.1-nano"},
         "embedding": {"text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"},
+        "moderation": FREE_UPSTREAM,
     }
+
+
+def test_only_what_is_free_upstream_is_free(catalog: Catalog) -> None:
+    free = {model.id for model in catalog.models.values() if 0 in model.prices[-1].rates.values()}
+
+    assert free == FREE_UPSTREAM
+    assert seed_price(catalog, "omni-moderation-latest").rates == {"request": 0}
+
+
+def test_every_model_that_takes_images_has_a_rule_that_just_reaches_its_maximum(catalog: Catalog) -> None:
+    for model in catalog.models.values():
+        if model.image_tokens_max is None:
+            assert model.image_rule is None, model.id
+        else:
+            assert model.image_rule is not None, model.id
+            assert model.image_rule.tokens_max == model.image_tokens_max, model.id
+
+
+def test_the_names_of_one_model_count_its_images_alike(catalog: Catalog) -> None:
+    for model in catalog.models.values():
+        if model.points_to is not None:
+            target = catalog.models[model.points_to]
+            assert (model.image_rule, model.image_tokens_max) == (target.image_rule, target.image_tokens_max), model.id
 
 
 def test_the_ca_tier_is_the_models_that_end_in_ca(catalog: Catalog) -> None:
@@ -174,127 +202,52 @@ def test_a_price_applies_from_its_first_millisecond_until_the_next_one_starts(ca
         catalog.models["gpt-4o"].price_at(SEED_FROM_MS - 1)
 
 
-@pytest.mark.parametrize(("unit", "nano"), [*(("input_token", no) for no in (0, -1, True, 1.5, "1")), ("inputs", 1)])
-def test_a_price_is_a_whole_number_above_zero_of_a_known_unit(unit: str, nano: object) -> None:
-    with pytest.raises(ValueError, match=rf"m@1: .*\b{unit}\b"):
-        Price(0, "m@1", {unit: nano})  # type: ignore[dict-item]
+@pytest.mark.parametrize(
+    ("unit", "nano"),
+    [
+        *(("input_token", no) for no in (0, -1, True, 1.5, "1")),
+        *((unit, 1) for unit in ("inputs", "image/hd:0x1", "image/HD:512x512", "image/hd:512x512 ", "hd:512x512", "")),
+        *(("request", no) for no in (-1, False)),
+        ("image/hd:512x512", 0),
+    ],
+)
+def test_a_price_is_a_whole_number_above_zero_of_a_known_unit(unit: str, nano: Any) -> None:
+    rates = {unit: nano}
+    tier, long = ServiceTier(rates), LengthTier(100, rates)
+    wherever: list[dict[str, Any]] = [
+        {"rates": rates},
+        {"rates": {}, "tiers": (long,)},
+        {"rates": {}, "service_tiers": {"flex": tier}},
+        {"rates": {}, "service_tiers": {"flex": ServiceTier({}, (long,))}},
+    ]
+    for price in wherever:
+        with pytest.raises(ValueError, match=rf"m@1: .*{re.escape(unit)}"):
+            Price(0, "m@1", **price)
+
+
+@pytest.mark.parametrize("borders", [(0,), (-1,), (200, 100), (100, 100)])
+def test_length_tiers_ascend_from_above_zero(borders: tuple[int, ...]) -> None:
+    tiers = tuple(LengthTier(border, {"input_token": 1}) for border in borders)
+    with pytest.raises(ValueError, match="m@1: length tiers"):
+        Price(0, "m@1", {"input_token": 1}, tiers)
+    with pytest.raises(ValueError, match="m@1: length tiers"):
+        Price(0, "m@1", {"input_token": 1}, (), {"flex": ServiceTier({}, tiers)})
+
+
+@pytest.mark.parametrize("name", ["default", "standard", "auto", "fast", "Priority", "above-200000", ""])
+def test_a_price_knows_no_other_service_tiers_than_those_that_answers_name(name: str) -> None:
+    with pytest.raises(ValueError, match="m@1: no such service tier"):
+        Price(0, "m@1", {"input_token": 1}, (), {name: ServiceTier({"input_token": 1})})
 
 
 def test_nobody_can_change_a_price_that_is_shared(catalog: Catalog) -> None:
-    for shared in (catalog.models, seed_price(catalog, "gpt-4o").rates):
+    mine = {"input_token": 1}
+    price = Price(0, "m@1", mine, (LengthTier(1, mine),), {"flex": ServiceTier(mine, (LengthTier(1, mine),))})
+    mine["input_token"] = 2
+
+    for rates in (price.rates, price.tiers[0].rates, price.service_tiers["flex"].rates):
+        assert rates == {"input_token": 1}
+    assert price.service_tiers["flex"].tiers[0].rates == {"input_token": 1}
+    for shared in (catalog.models, seed_price(catalog, "gpt-4o").rates, price.tiers[0].rates, price.service_tiers):
         with pytest.raises(TypeError):
             shared["gpt-4o"] = None  # type: ignore[index]
-
-
-SOUND = """
-vendor = "acme"
-tier = "official"
-tokenizer = "o200k_base"
-input_margin_percent = 10
-[[model]]
-id = "chatty-latest"
-kind = "chat"
-points_to = "chatty-1"
-context_tokens = 1000
-output_tokens_max = 100
-price = [{ from = "2025-05-01", input_per_1k = "0.01", output_per_1k = "0.02", image_when_streaming = "0.1" }]
-image_tokens_max = 60
-[[model]]
-id = "chatty-1"
-kind = "chat"
-context_tokens = 1000
-output_tokens_max = 100
-image_tokens_max = 50
-[[model.price]]
-from = "2025-05-01"
-input_per_1k = "0.01"
-output_per_1k = "0.02"
-image_when_streaming = "0.1"
-"""
-
-
-def load(folder: Path, text: str, name: str = "acme.toml") -> Catalog:
-    (folder / name).write_text(text, encoding="utf-8")
-    return load_catalog(folder)
-
-
-def test_a_sound_file_is_read_and_a_later_price_is_appended(tmp_path: Path) -> None:
-    later = '[[model.price]]\nfrom = "2025-06-01"\ninput_per_1k = "0.005"\noutput_per_1k = "0.01"\n'
-
-    model = load(tmp_path, SOUND.replace('points_to = "chatty-1"', "") + later).models["chatty-1"]
-
-    assert [price.version for price in model.prices] == ["chatty-1@2025-05-01", "chatty-1@2025-06-01"]
-    assert [price.rates["input_token"] for price in model.prices] == [10_000, 5_000]
-
-
-IN, OUT, FROM = 'input_per_1k = "0.01"\n', 'output_per_1k = "0.02"\n', 'from = "2025-05-01"\n'
-KIND, ID, IMAGE = 'id = "chatty-1"\nkind = "chat"', 'id = "chatty-1"', "image_tokens_max = 50\n"
-PRICE = f"[[model.price]]\n{FROM}{IN}{OUT}"
-
-
-@pytest.mark.parametrize(
-    ("sound", "broken", "problem"),
-    [
-        (IN, 'inptu_per_1k = "0.01"\n', "chatty-1: price 2025-05-01: no such key: inptu_per_1k"),
-        (IN, "", "chatty-1: price 2025-05-01: input_per_1k is missing"),
-        (IN, "input_per_1k = 0.01\n", "chatty-1: price 2025-05-01: input_per_1k must be a string; a float"),
-        (IN, "input_per_1k = nan\n", "chatty-1: price 2025-05-01: input_per_1k must be a string; a float"),
-        (IN, 'input_per_1k = "0.00"\n', "chatty-1: price 2025-05-01: input_per_1k must be above zero"),
-        (IN, 'input_per_1k = "-0.01"\n', "chatty-1: price 2025-05-01: input_per_1k: an amount must not be negative"),
-        (IN, 'input_per_1k = "1e-2"\n', "chatty-1: price 2025-05-01: input_per_1k: an amount must be plain"),
-        (IN, 'input_per_1k = "0.0000005"\n', "chatty-1: price 2025-05-01: input_per_1k: 0.0000005 CA for 1000"),
-        (OUT, OUT + 'per_minute = "0.06"\n', "chatty-1: price 2025-05-01: per_minute does not belong"),
-        (OUT, OUT + 'images = { "a:1x1" = "1" }\n', "chatty-1: price 2025-05-01: images: a:1x1 must be quality:WIDTH"),
-        (OUT, OUT + "images = {}\n", "chatty-1: price 2025-05-01: images is empty"),
-        (FROM, "", "chatty-1: price 1: from is missing"),
-        (FROM, 'from = "2025-02-30"\n', "chatty-1: price 2025-02-30: from must be a date"),
-        (FROM, 'from = "20250501"\n', "chatty-1: price 20250501: from must be a date"),
-        (FROM, "from = 2025-05-01\n", "chatty-1: price 2025-05-01: from must be a string"),
-        (PRICE, PRICE + PRICE, "chatty-1: price chatty-1@2025-05-01: from must be later"),
-        (PRICE, PRICE + PRICE.replace("2025-05", "2025-04"), "chatty-1: price chatty-1@2025-04-01: from must be later"),
-        (PRICE, "", "chatty-1: price is missing"),
-        (PRICE, "price = []\n", "chatty-1: price must be a list of tables, not empty"),
-        (KIND, f'{ID}\nkind = "chatt"', "chatty-1: kind must be one of chat, completion"),
-        (KIND, f'{ID}\nkind = "transcription"', "chatty-1: price 2025-05-01: per_minute is missing"),
-        (ID, "", "model 2: id is missing"),
-        (ID, 'id = "chatty 1"', "chatty 1: id must be letters"),
-        (ID, 'id = "chatty-latest"', "chatty-latest: id is listed twice, first in acme.toml"),
-        (ID, 'id = "chatty-2"', "chatty-latest: points_to: there is no model chatty-1"),
-        (ID, f'{ID}\npoints_to = "chatty-latest"', "chatty-latest: points_to: chatty-1 is itself an alias"),
-        (IN, 'input_per_1k = "0.03"\n', "chatty-latest: points_to: chatty-1 has a different price"),
-        (ID, f'{ID}\nfree_group = "gpt4o"', "chatty-1: free_group must be one of deepseek, embedding"),
-        (ID, f'{ID}\ntokenizer = "o200k"', "chatty-1: tokenizer must be one of cl100k_base, o200k_base"),
-        (ID, f"{ID}\ninput_margin_percent = -5", "chatty-1: input_margin_percent must be from 0 to 400"),
-        (IMAGE, "image_tokens_max = 5.0\n", "chatty-1: image_tokens_max must be a whole number; a float"),
-        (IMAGE, "image_tokens_max = true\n", "chatty-1: image_tokens_max must be a whole number"),
-        (IMAGE, "", "chatty-1: image_when_streaming without image_tokens_max"),
-        ("output_tokens_max = 100\nimage", "image", "chatty-1: output_tokens_max is missing"),
-        ('vendor = "acme"', 'vendor = "acne"', "vendor 'acne' in tier 'official' belongs into acne.toml"),
-        ('tier = "official"', 'tier = "ca"', "vendor 'acme' in tier 'ca' belongs into acme_ca.toml"),
-        ('tier = "official"', 'tiers = "official"', "no such key: tiers"),
-        ("[[model]]", "[[model]", "is not valid TOML"),
-    ],
-)
-def test_a_broken_file_is_refused_by_model_and_key(tmp_path: Path, sound: str, broken: str, problem: str) -> None:
-    assert sound in SOUND
-
-    with pytest.raises(CatalogError) as refusal:
-        load(tmp_path, broken.join(SOUND.rsplit(sound, 1)))
-
-    assert any(line.startswith(f"acme.toml: {problem}") for line in refusal.value.problems), refusal.value.problems
-
-
-def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(CatalogError):
-        load(tmp_path, SOUND.replace("0.01", "0").replace("kind", "kin"))
-    with pytest.raises(CatalogError) as refusal:
-        load(tmp_path, "no toml", "beta.toml")
-
-    assert len(refusal.value.problems) == 7
-    assert str(refusal.value).count("\n- ") == 7
-
-
-def test_a_folder_without_a_price_list_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(CatalogError, match="holds no TOML file"):
-            load_catalog(folder)
