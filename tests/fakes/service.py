@@ -60,10 +60,12 @@ class RunningFarebox:
         settings: Settings | None = None,
         limits: Limits | None = None,
         store_endpoint: str | None = None,
+        channels: tuple[Channel, ...] | None = None,
     ) -> None:
         self.clock = SetClock()
         self._store_endpoint = store_endpoint  # None: an embedded store of its own
         self._limits = limits
+        self._channels = channels  # None: one that plays every model, by OpenAI's door
         self.settings = settings or Settings(admin_token=ADMIN_TOKEN)
         self._data_dir = data_dir
         self._upstream_url = upstream_url
@@ -151,7 +153,7 @@ class RunningFarebox:
             environ={},
             encodings=ENCODINGS,
             telemetry=NoTelemetry(),
-            channels=(channel,),
+            channels=self._channels or (channel,),
             clock=self.clock,
             limits=self._limits,
         )

@@ -25,7 +25,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try, as a receipt lists it: `result` is "answered" or the word of its setback."""
+    """One try, as a receipt lists it: `result`: the word of its setback, or see relay/relayed."""
 
     channel: str
     result: str

@@ -18,21 +18,19 @@ from farebox.dialects.wire import Tap
 from farebox.errors import FareboxError, InvalidRequest
 from farebox.ports import Answer, Clock, Randomness, Upstream
 from farebox.relay import setbacks
-from farebox.relay.attempts import Attempt, Attempts, Try
+from farebox.relay.attempts import Attempts, Try
 from farebox.relay.channels import Channels
 from farebox.relay.passage import PLAIN_BYTES_MAX, BinaryPassage, Passage, Seal
 from farebox.relay.plan import JSON, Plan
-from farebox.relay.relayed import Relayed
+from farebox.relay.relayed import ANSWERED, REFUSED, Relayed
 from farebox.relay.setbacks import CALLERS_FAULT, Setback
-from farebox.relay.upstream_errors import Empty, ErrorAnswer, Stalled, UpstreamFailure
+from farebox.relay.upstream_errors import Cut, Empty, ErrorAnswer, Stalled, UpstreamFailure
 
 ERROR_BYTES_MAX = 64 * 1024
 AGAIN_AFTER_MS_MAX = 300
 PARAM_CHARS_MAX = 64
 ONE_MAY_SAY_NOTHING = frozenset({"chat", "completion"})
 """Kinds of models of which another one may have more to say. Silence, transcribed, is silence."""
-ANSWERED = "answered"
-REFUSED = "refused"
 _PARAM = re.compile(r"([A-Za-z0-9_]+)[A-Za-z0-9_.\[\]]*")
 
 
@@ -54,10 +52,9 @@ class Forwarder:
                 await asyncio.sleep(self.random.below(AGAIN_AFTER_MS_MAX) / 1000)
             relayed.tap = new_tap(current)
             one = _One(self.upstream, plan, current, relayed, seal)
-            began_ms = self.clock.now_ms()
+            relayed.current = (current.way.channel.name, self.clock.now_ms())
             setback = await one.make()
-            word = setback.word if setback else REFUSED if relayed.refused else ANSWERED
-            relayed.attempts.append(Attempt(current.way.channel.name, word, self.clock.now_ms() - began_ms))
+            relayed.over(setback.word if setback else REFUSED if relayed.refused else ANSWERED, self.clock.now_ms())
             if setback is None:
                 return
             last, current = current, None
@@ -126,6 +123,8 @@ class _One:
         body = await answer.body(PLAIN_BYTES_MAX)
         if not way.wire.binary:
             body = body.lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
+        if not body:
+            raise Cut
         tap = relayed.tap
         tap.see(body)
         if tap.error_seen or not tap.finished:

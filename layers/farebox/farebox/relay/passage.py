@@ -139,9 +139,8 @@ class Passage:
         """Sends an answer without content as it came: nobody else had a better one."""
         self.relayed.finished = self.relayed.delivered = True
         await self.seal()
-        if self.bridge is not None:
-            self.held += self.bridge.end()
-        await self._release()
+        last = self.bridge.end() if self.bridge is not None else []
+        await self.relayed.delivery.send([*self.held, *last], self.answer.headers)
 
     async def _release(self) -> None:
         frames, self.held, self.held_bytes = self.held, [], 0

@@ -158,7 +158,7 @@ class Relay:
         """Judges once, and has it on record before the caller sees the end: a crash after that loses nothing."""
         if relayed.sealed is None:
             ending, billed = await self._judge(admitted, relayed, caller)
-            relayed.sealed = self.conclusion.draw_up(admitted, ending, billed, relayed.attempts)
+            relayed.sealed = self.conclusion.draw_up(admitted, ending, billed, relayed.attempts_at(self.clock.now_ms()))
         return relayed.sealed
 
     async def _judge(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> tuple[Ending, Bill]:
