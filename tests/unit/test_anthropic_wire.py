@@ -162,6 +162,10 @@ def test_a_file_of_the_operators_is_refused(kind: str) -> None:
     assert refused(**said(block)) == "messages[1].content[0].source.file_id"
 
 
+def test_an_image_of_unknown_origin_is_refused() -> None:
+    assert refused(**said({"type": "image", "source": {"type": "news"}})) == "messages[1].content[0].source.type"
+
+
 @pytest.mark.parametrize("source", ["base64", "url", "other"])
 def test_a_pdf_has_no_bound_and_so_no_price(source: str) -> None:
     block = {"type": "document", "source": {"type": source, "media_type": "application/pdf", "data": "JVBE"}}
@@ -214,6 +218,19 @@ def test_a_context_may_be_trimmed_but_not_summed_up() -> None:
 
     assert ask(context_management=trimmed).needs == {}
     assert refused(context_management=summed_up) == "context_management.edits[2].type"
+
+
+@pytest.mark.parametrize(
+    ("management", "param"),
+    [
+        ("x", "context_management"),
+        ({"edits": {}}, "context_management.edits"),
+        ({"edits": ["x"]}, "context_management.edits[0].type"),
+    ],
+)
+def test_edits_that_are_none_are_refused(management: Any, param: str) -> None:
+    assert refused(context_management=management) == param
+    assert ask(context_management={"edits": None}).needs == {}
 
 
 @pytest.mark.parametrize("tier", [None, "auto", "standard_only"])
@@ -340,9 +357,11 @@ WORD = "unmistakable"
         said({"type": "document", "title": WORD, "source": {"type": "text", "data": ""}}),
         said({"type": "document", "source": {"type": "text", "data": WORD}}),
         said({"type": "document", "source": {"type": "content", "content": WORD}}),
+        said({"type": "document", "source": WORD}),
         said({"type": "search_result", "title": WORD, "content": []}),
         said({"type": "search_result", "content": [{"type": "text", "text": WORD}]}),
         said({"type": "web_search_tool_result", "content": [{"title": WORD}]}),
+        said({"type": "web_search_tool_result", "content": WORD}),
         said({"type": "no such thing", "what": [{"deep": WORD}]}),
         said(WORD),
         {"tools": [{"name": "f", "description": WORD}]},
@@ -350,6 +369,7 @@ WORD = "unmistakable"
         {"tools": [WORD]},
         {"tool_choice": {"type": "tool", "name": WORD}},
         {"output_config": {"format": {"schema": {"title": WORD}}}},
+        {"output_config": WORD},
     ],
 )
 def test_no_text_goes_uncounted(body: dict[str, Any]) -> None:
@@ -658,6 +678,17 @@ def test_two_halves_of_an_emoji_are_one_character() -> None:
     )
 
     assert tap.counted().of("output_token") == 1
+
+
+def test_a_plain_answer_in_the_first_event_is_metered_too() -> None:
+    """Some gateways put what there is into message_start."""
+    message = {"type": "message", "content": [{"type": "text", "text": "Hi."}, "there"], "usage": None}
+
+    tap = MESSAGES.tap(len, ask())
+    tap.see(json.dumps({"type": "message_start", "message": message}).encode())
+
+    assert tap.content_seen
+    assert tap.counted().of("output_token") == len("Hi.there")
 
 
 def test_errors_and_pings_are_as_the_sdk_reads_them() -> None:

@@ -36,7 +36,12 @@ _NAMES = spellings(
 
 
 def count_contents(body: Mapping[str, Any], count: Count) -> int:
-    """Input tokens of a body of generateContent or countTokens."""
+    """Input tokens of a body of generateContent, or of countTokens, which may hold such a body instead."""
+    inner = value_of(body, "generateContentRequest")
+    return sum(_request_tokens(request, count) for request in (body, inner) if isinstance(request, Mapping))
+
+
+def _request_tokens(body: Mapping[str, Any], count: Count) -> int:
     tokens = _content_tokens(value_of(body, "systemInstruction"), count)
     tokens += sum(_content_tokens(content, count) for content in listed(body.get("contents")))
     tokens += sum(TOOL_TOKENS + count(json_text(tool)) for tool in listed(body.get("tools")))
