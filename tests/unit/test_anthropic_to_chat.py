@@ -915,7 +915,9 @@ CALLS = st.lists(
         {
             "id": st.sampled_from(["a", "b", "c", "", "x y"]),
             "name": st.sampled_from(["weather", "time"]),
-            "arguments": st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=9), max_size=3),
+            "arguments": st.dictionaries(
+                st.text(max_size=3), st.integers(-(2**63), 2**63) | st.text(max_size=9), max_size=3
+            ),
         }
     ),
     max_size=3,

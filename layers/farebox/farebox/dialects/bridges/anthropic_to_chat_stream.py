@@ -90,8 +90,8 @@ class _Block:
         """Whether nothing can be missing from it. A tool call ends with its arguments' last bracket."""
         if self.kind != "tool_use":
             return True
-        # Looked at only where it may have ended since the last look, lest a long call be parsed for every piece.
-        if len(self.pieces) == self._checked or not self.pieces[-1].rstrip().endswith("}"):
+        # Parsed only where it may have ended, and then not before it has doubled, lest a long call be parsed for ever.
+        if not self.pieces or len(self.pieces) < 2 * self._checked or not self.pieces[-1].rstrip().endswith("}"):
             return False
         self._checked = len(self.pieces)
         return isinstance(parse("".join(self.pieces)), dict)
