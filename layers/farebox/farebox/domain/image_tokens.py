@@ -77,17 +77,19 @@ class Patches:
         return max(_ceil(most * self.permille, _PERMILLE), self.low or 0)
 
     def tokens(self, width: int, height: int) -> int:
-        return _ceil(self._patches(_shrunk(_size(width, height), self.fit_px, max)) * self.permille, _PERMILLE)
+        # Which way a vendor rounds the pixels of a scaled image can decide over a whole row of patches.
+        across, down = ({int(side), _ceil(side, 1)} for side in _shrunk(_size(width, height), self.fit_px, max))
+        patches = max(self._patches(max(each, 1), max(other, 1)) for each in across for other in down)
+        return _ceil(patches * self.permille, _PERMILLE)
 
-    def _patches(self, size: Size) -> int:
-        width, height = size
+    def _patches(self, width: int, height: int) -> int:
         patches = _ceil(width, self.patch_px) * _ceil(height, self.patch_px)
         if patches <= self.patches_max:
             return patches
         # Scaled to just patches_max the image would be sqrt(patches_max x width / height) patches wide; it is scaled
         # on until the side that is further above a whole number of patches has come down to it.
-        across = isqrt(int(self.patches_max * width / height))
-        down = isqrt(int(self.patches_max * height / width))
+        across = isqrt(self.patches_max * width // height)
+        down = isqrt(self.patches_max * height // width)
         if not across or not down:
             return self.patches_max  # a strip that is thinner than a patch: no rule is published
         if across * height <= down * width:
