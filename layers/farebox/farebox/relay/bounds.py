@@ -68,7 +68,7 @@ def bounds_of(
     """Unit → the most of it, for every unit that has a price. `text_tokens` with its margin; `sound_ms` as measured."""
     bounds = {
         **ask.bounds,
-        "input_token": text_tokens,
+        "input_token": text_tokens + ask.bounds.get("input_token", 0),
         "image_input_token": images_tokens,
         "output_token": output_tokens,
         "audio_ms": sound_ms or ask.bounds.get("character", 0) * SPOKEN_MS_PER_CHARACTER,

@@ -9,7 +9,8 @@ from farebox.domain.keys import ApiKey
 from farebox.domain.quota import FreeLimits, Unit
 from farebox.errors import FareboxError
 from farebox.ports import Grant
-from farebox.relay.plan import Plan, Request
+from farebox.relay.plan import Plan
+from farebox.relay.request import Request
 
 Envelope = Callable[[FareboxError], bytes]
 """An error as the caller's dialect says it."""

@@ -20,7 +20,8 @@ from farebox.dialects.wire import Incoming, Wire
 from farebox.errors import ModelNotAllowed, ModelNotFound
 from farebox.ports import Upstream
 from farebox.relay import bounds
-from farebox.relay.plan import Planner, Request, read_json
+from farebox.relay.plan import Planner
+from farebox.relay.request import Request, read_json
 from farebox.relay.upstream_errors import UpstreamFailure
 from farebox.relay.ways import Way
 

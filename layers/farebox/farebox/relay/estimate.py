@@ -14,7 +14,7 @@ from farebox.errors import InvalidRequest
 from farebox.ports import Store
 from farebox.relay.call import Call
 from farebox.relay.gate import Gate
-from farebox.relay.plan import FORM, Request, read_body
+from farebox.relay.request import FORM, Request, read_body
 
 BY_MEMBER: dict[str, tuple[str, ...]] = {
     "messages": ("chat.completions",),

@@ -21,8 +21,9 @@ from farebox.relay import setbacks
 from farebox.relay.attempts import Attempts, Try
 from farebox.relay.channels import Channels
 from farebox.relay.passage import PLAIN_BYTES_MAX, BinaryPassage, Passage, Seal
-from farebox.relay.plan import JSON, Plan
+from farebox.relay.plan import Plan
 from farebox.relay.relayed import ANSWERED, REFUSED, Relayed
+from farebox.relay.request import JSON
 from farebox.relay.setbacks import CALLERS_FAULT, Setback
 from farebox.relay.upstream_errors import Cut, Empty, ErrorAnswer, Stalled, UpstreamFailure
 

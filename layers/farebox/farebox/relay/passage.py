@@ -50,8 +50,21 @@ class Passage:
         if not self.answer.headers.get("content-type", "").startswith(EVENT_STREAM):
             raise Cut  # a success without a stream is no answer to a request for one
         tap = self.relayed.tap
-        framer = sse.Framer()
         chunks = self.answer.chunks()
+        try:
+            await self._through(chunks)
+        except UpstreamFailure:
+            if not tap.finished or tap.done:  # what breaks after the proper end breaks nothing
+                raise
+        if tap.done:
+            await _linger(chunks)
+        else:
+            await self._end()
+
+    async def _through(self, chunks: AsyncIterator[bytes]) -> None:
+        """To the end marker, or to the end of the connection."""
+        tap = self.relayed.tap
+        framer = sse.Framer()
         size = 0
         async for chunk in chunks:
             size += len(chunk)
@@ -65,13 +78,10 @@ class Passage:
             if tap.heavy:
                 await asyncio.to_thread(tap.count_waiting)  # other streams go on meanwhile
             if tap.done:
-                await _linger(chunks)
                 return
         rest = framer.flush().rstrip(b"\r\n")
         if rest:  # the last event lacks its blank line, without which a client would lose it
             await self._pass_on([rest + b"\n\n"])
-        if not tap.done:
-            await self._end()
 
     async def _pass_on(self, frames: list[bytes]) -> None:
         """Shows each frame to the tap, and sends on what the caller should see, in one write per chunk."""

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import orjson
 
 from farebox.dialects import json_splice
-from farebox.dialects.ask import Ask, Fields
+from farebox.dialects.ask import Ask
 from farebox.dialects.bridge import Terms
-from farebox.dialects.form import read_form, replace_text
+from farebox.dialects.form import replace_text
 from farebox.dialects.wire import Incoming, Wire
 from farebox.domain.catalog import Catalog, Model, Price
 from farebox.domain.pricing import upper_bound_nano_ca
 from farebox.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, PromptTooLong
 from farebox.ports import AudioMeter, Tokenizer
-from farebox.relay import bounds
+from farebox.relay import bounds, output_limits
 from farebox.relay.channels import Channels
+from farebox.relay.output_limits import limit_param
+from farebox.relay.request import Request, read_body
 from farebox.relay.ways import Way, ways
 
 THREAD_BYTES_MIN = 64 * 1024
 """A longer body is counted in a thread: tiktoken lets the loop go on meanwhile."""
 OUTPUT_TOKENS_MIN = 16
 """A wallet that affords fewer is short: an answer of a word or two helps nobody."""
-JSON = "application/json"
-FORM = "multipart/form-data"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What came in for one operation: the body as received, and what path and headers say besides.
-
-    `passed`: the caller's headers that a vendor of the same dialect may see. `json_array`: see Ask.
-    """
-
-    wire: Wire
-    body: bytes
-    content_type: str = JSON
-    model: str | None = None
-    stream: bool | None = None
-    json_array: bool = False
-    passed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +63,7 @@ class Plan:
     def affordable_output_tokens(self, available_nano: int) -> int | None:
         """The output limit per choice that `available_nano` covers, or None where it does not cover a useful one."""
         most = self.bounds.get("output_token", 0)
-        if not most or limit_members(self.ask, self.wire, self.terms) is None:
+        if not most or not output_limits.can_be_set(self.ask, self.wire):
             return None
         without = {unit: count for unit, count in self.bounds.items() if unit not in OUTPUT_UNITS}
         fixed_nano = upper_bound_nano_ca(self.price, without, service_tier=self.ask.service_tier)
@@ -92,10 +75,8 @@ class Plan:
         """The same plan with at most `tokens` of output per choice: in the body, in the bound, in the hold."""
         output_tokens_max = tokens * self.ask.choices
         lowered = {unit: output_tokens_max if unit in OUTPUT_UNITS else count for unit, count in self.bounds.items()}
-        members = limit_members(self.ask, self.wire, self.terms) or {}
-        body = json_splice.splice(
-            self.request.body, {name: _limit(self.incoming.fields, paths, tokens) for name, paths in members.items()}
-        )
+        changes = output_limits.lowered(self.ask, self.wire, self.terms, self.incoming.fields, tokens)
+        body = json_splice.splice(self.request.body, changes)
         incoming = replace(self.incoming, fields=orjson.loads(body), body=body)
         return replace(
             self,
@@ -168,7 +149,7 @@ class Planner:
             ways=found,
             terms=_terms(ask, model, found[0], now_ms, unique_id),
             input_tokens=input_tokens,
-            input_tokens_max=text_tokens_max + images_tokens,
+            input_tokens_max=text_tokens_max + images_tokens + ask.bounds.get("input_token", 0),
             output_tokens_max=output_tokens_max,
             sound_ms=sound_ms,
             bounds=most,
@@ -218,34 +199,17 @@ class Planner:
         return found
 
 
-def read_body(request: Request) -> Incoming:
-    """The body's JSON or form, checked as far as every operation wants it. Raises InvalidRequest."""
-    if request.wire.form and request.content_type.partition(";")[0].strip().lower() == FORM:
-        form = read_form(request.body, request.content_type)
-        return Incoming(form.texts, request.body, form.files, form=form)
-    fields = read_json(request.body)
-    return Incoming(fields, request.body, model=request.model, stream=request.stream)
-
-
-def read_json(body: bytes) -> Fields:
-    """A JSON object whose members have one meaning. Raises InvalidRequest."""
-    try:
-        fields: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON.") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest(zh="请求体必须是 JSON 对象。", en="The body must be a JSON object.")
-    if json_splice.has_duplicates(body, fields):
-        raise InvalidRequest(zh="请求体含有重复的参数。", en="The body names a parameter twice.")
-    return fields
-
-
 def body_for(way: Way, plan: Plan) -> bytes:
     """The caller's own bytes with the few members changed that must be, or the bridge's."""
     vendor, request = way.channel.vendor, plan.request
     upstream_model = way.channel.upstream_name(plan.model.id)
     if way.bridge is not None:
-        terms = replace(plan.terms, upstream_model=upstream_model, limit_param=limit_param(way, plan.model))
+        terms = replace(
+            plan.terms,
+            upstream_model=upstream_model,
+            limit_param=limit_param(way, plan.model),
+            reasoning=plan.model.reasoning and vendor.reasoning_effort,
+        )
         return way.bridge.request(plan.incoming.fields, terms)
     renamed = upstream_model != plan.ask.model and request.model is None
     if (form := plan.incoming.form) is not None:
@@ -257,36 +221,6 @@ def body_for(way: Way, plan: Plan) -> bytes:
 
 
 OPTIONS = "stream_options"
-
-
-def limit_param(way: Way, model: Model) -> str:
-    """What an OpenAI-speaking vendor calls the limit on a chat's output."""
-    vendor = way.channel.vendor
-    return vendor.reasoning_limit_param if model.reasoning else vendor.limit_param
-
-
-def limit_members(ask: Ask, wire: Wire, terms: Terms) -> dict[str, list[str]] | None:
-    """Where this request's output limits stand: outermost member → the paths in it; None where it can have none."""
-    paths = list(ask.output_limits) or ([wire.limit_param] if wire.limit_param else [])
-    if paths == ["max_tokens"] and not ask.output_limits and wire.name == "chat.completions":
-        paths = [terms.limit_param]
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        found.setdefault(path.partition(".")[0], []).append(path)
-    return found or None
-
-
-def _limit(fields: Fields, paths: list[str], tokens: int) -> bytes:
-    """The outermost member with its limits lowered: a number, or an object that holds numbers."""
-    name, _, inner = paths[0].partition(".")
-    if not inner:
-        asked = fields.get(name)
-        return b"%d" % (min(tokens, asked) if type(asked) is int else tokens)
-    members = dict(fields.get(name) or {})
-    for path in paths:
-        key = path.partition(".")[2]
-        members[key] = min(tokens, members.get(key) or tokens)
-    return orjson.dumps(members)
 
 
 def _able(plan: Plan) -> tuple[Way, ...]:
@@ -311,7 +245,7 @@ def _terms(ask: Ask, model: Model, first: Way, now_ms: int, unique_id: str) -> T
         upstream_model=model.id,
         stream=ask.stream,
         output_tokens_max=model.output_tokens_max,
-        reasoning=model.reasoning,
+        reasoning=model.reasoning and first.channel.vendor.reasoning_effort,
         limit_param=limit_param(first, model),
         id=unique_id,
         created_s=now_ms // 1000,

@@ -23,9 +23,10 @@ from farebox.relay.conclusion import Conclusion, Drawn
 from farebox.relay.delivery import NO_PING, Delivery, JsonArray, RawHeaders
 from farebox.relay.forward import Forwarder
 from farebox.relay.gate import Gate
-from farebox.relay.plan import JSON, Plan
+from farebox.relay.plan import Plan
 from farebox.relay.rate_headers import rate_limit_headers
 from farebox.relay.relayed import Relayed
+from farebox.relay.request import JSON
 from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.relay.ways import Way

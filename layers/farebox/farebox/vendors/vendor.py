@@ -51,6 +51,7 @@ class Vendor:
     sells: str | None = None
     stream_options: bool = True
     cancel_stops_billing: bool = True
+    reasoning_effort: bool = True
     limit_param: str = "max_tokens"
     reasoning_limit_param: str = "max_tokens"
     api_version: str = ""

@@ -1,0 +1,68 @@
+"""What came in for one operation, and its first reading: JSON or a form in which nothing has two meanings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from farebox.dialects import json_splice
+from farebox.dialects.ask import Fields
+from farebox.dialects.form import read_form
+from farebox.dialects.wire import Incoming, Wire
+from farebox.errors import InvalidRequest
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+HOLD_LIMITS = ("generationConfig", "generation_config")
+"""Members that are objects in which an output limit stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came in for one operation: the body as received, and what path and headers say besides.
+
+    `passed`: the caller's headers that a vendor of the same dialect may see. `json_array`: see Ask.
+    """
+
+    wire: Wire
+    body: bytes
+    content_type: str = JSON
+    model: str | None = None
+    stream: bool | None = None
+    json_array: bool = False
+    passed: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_body(request: Request) -> Incoming:
+    """The body's JSON or form, checked as far as every operation wants it. Raises InvalidRequest."""
+    if request.wire.form and request.content_type.partition(";")[0].strip().lower() == FORM:
+        form = read_form(request.body, request.content_type)
+        return Incoming(form.texts, request.body, form.files, form=form)
+    fields = read_json(request.body)
+    return Incoming(fields, request.body, model=request.model, stream=request.stream)
+
+
+def read_json(body: bytes) -> Fields:
+    """A JSON object whose members have one meaning. Raises InvalidRequest."""
+    try:
+        fields: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON.") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(zh="请求体必须是 JSON 对象。", en="The body must be a JSON object.")
+    if json_splice.has_duplicates(body, fields) or _limits_twice(body, fields):
+        raise InvalidRequest(zh="请求体含有重复的参数。", en="The body names a parameter twice.")
+    return fields
+
+
+def _limits_twice(body: bytes, fields: Fields) -> bool:
+    """Whether an object that holds limits (Gemini's) names one twice."""
+    held = [name for name in HOLD_LIMITS if isinstance(fields.get(name), dict)]
+    return bool(held) and any(
+        json_splice.has_duplicates(body[member.start : member.end])
+        for member in json_splice.members(body)
+        if member.name in held
+    )
