@@ -555,7 +555,7 @@ def test_details_of_no_shape_are_no_details(details: Any) -> None:
     )
 )
 def test_no_usage_raises_and_none_that_is_believed_is_negative(raw: Any) -> None:
-    for usage in (read_usage(raw), read_io_usage(raw), read_io_usage(raw, makes_images=True)):
+    for usage in (read_usage(raw), read_io_usage(raw), read_io_usage(raw, made="image_tokens")):
         assert usage is None or all(count >= 0 for count in usage.counts.values())
 
 

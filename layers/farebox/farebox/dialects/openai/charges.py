@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from farebox.dialects.ask import Fields, refuse
+from farebox.dialects.ask import Fields, refuse, unpriced
 from farebox.errors import InvalidRequest
 
 ORDINARY_TIERS = frozenset({"auto", "default"})
+CACHE_TTLS = frozenset({"30m"})
+"""How long a cache entry can live at the ordinary price of writing it."""
 _TIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -39,3 +42,18 @@ def refuse_storage(body: Fields, *names: str) -> None:
         value: Any = body.get(name)
         if value is not None and value is not False:
             raise stored_elsewhere(name)
+
+
+def refuse_long_cache(holder: Fields, member: str, param: str) -> None:
+    """Refuses a longer life in the cache than the price of a cache write covers, and the id of another answer.
+
+    `member` of `holder` may be an object with `ttl`; `param` names it to the caller.
+    """
+    options = holder.get(member)
+    if not isinstance(options, Mapping):
+        return
+    ttl = options.get("ttl")
+    if ttl is not None and (not isinstance(ttl, str) or ttl not in CACHE_TTLS):
+        raise unpriced(f"{param}.ttl")
+    if options.get("comparison_response_id") is not None:
+        raise stored_elsewhere(f"{param}.comparison_response_id")

@@ -7,7 +7,7 @@ from typing import Any
 
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced, unpriced, whole
 from farebox.dialects.openai import counting
-from farebox.dialects.openai.charges import refuse_storage, service_tier, stored_elsewhere
+from farebox.dialects.openai.charges import refuse_long_cache, refuse_storage, service_tier, stored_elsewhere
 from farebox.dialects.openai.parts import audio_tokens_max, sent_images
 from farebox.dialects.openai.stream_options import usage_changes
 from farebox.dialects.openai.tap import OpenAITap
@@ -43,6 +43,7 @@ def read(body: Fields) -> Ask:
     _check_tools(body.get("tools"))
     refuse_unpriced(body, FREE_OF_CHARGE)
     refuse_storage(body, "store")
+    refuse_long_cache(body, "prompt_cache_options", "prompt_cache_options")
     tier, tier_needs = service_tier(body)
     needs |= tier_needs | _sound_needs(body)
     bounds = {"audio_input_token": audio_tokens_max(_parts(body))} if "audio_input_token" in needs.values() else {}
@@ -84,7 +85,7 @@ def _read(incoming: Incoming) -> Ask:
     return read(incoming.fields)
 
 
-CHAT = Wire("chat.completions", "openai", frozenset({"chat"}), read=_read, tap=tap)
+CHAT = Wire("chat.completions", "openai", frozenset({"chat"}), read=_read, tap=tap, limit_param="max_tokens")
 
 
 def _sound_needs(body: Fields) -> dict[str, str]:
@@ -130,6 +131,7 @@ def _check_parts(parts: list[Any], name: str) -> dict[str, str]:
             raise refuse(where, zh="必须是带 type 的对象", en="it must be an object with a type")
         if part["type"] not in PART_UNITS:
             raise unpriced(f"{where}.type")
+        refuse_long_cache(part, "prompt_cache_breakpoint", f"{where}.prompt_cache_breakpoint")
         unit = PART_UNITS[part["type"]]
         if unit is not None:
             needs[f"{where}.type"] = unit

@@ -56,7 +56,7 @@ def _read(incoming: Incoming) -> Ask:
     return read(incoming.fields)
 
 
-COMPLETIONS = Wire("completions", "openai", frozenset({"completion"}), read=_read, tap=tap)
+COMPLETIONS = Wire("completions", "openai", frozenset({"completion"}), read=_read, tap=tap, limit_param="max_tokens")
 
 
 def _prompts(body: Fields) -> int:

@@ -32,7 +32,14 @@ RESPONSE_FORMAT_TOKENS = 10
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 RESULT_ROLES = frozenset({"function", "tool"})
-TEXT_MEMBER = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+TEXT_MEMBER = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+    "summary_text": "text",
+    "reasoning_text": "text",
+}
 """A content part's type → the member that holds its text."""
 SPOKEN_MEMBERS = ("refusal", "reasoning_content", "reasoning")
 """Members of a message in the history that are text beside `content`."""

@@ -32,10 +32,10 @@ def read_usage(raw: Any, *, web_searches: int = 0) -> Usage | None:
         return None
 
 
-def read_io_usage(raw: Any, *, makes_images: bool = False, web_searches: int = 0) -> Usage | None:
+def read_io_usage(raw: Any, *, made: str | None = None, web_searches: int = 0) -> Usage | None:
     """The usage in a response's, an image's or a sound's `raw`, or None where it cannot be believed.
 
-    `makes_images`: output is an image's wherever the details do not say what it is.
+    `made`: the part, "image_tokens" or "audio_tokens", that all output is where the details do not say what it is.
     """
     if not isinstance(raw, Mapping):
         return None
@@ -43,10 +43,10 @@ def read_io_usage(raw: Any, *, makes_images: bool = False, web_searches: int = 0
     sent = {**_details(raw, "input_token_details"), **_details(raw, "input_tokens_details")}
     came = {**_details(raw, "output_token_details"), **_details(raw, "output_tokens_details")}
     try:
-        given, made = _count(raw.get("input_tokens")), _said(raw, "output_tokens")
-        if makes_images and came.get("image_tokens") is None and came.get("text_tokens") is None:
-            came["image_tokens"] = made
-        return _disjoint(given, sent, made, came, web_searches=web_searches)
+        given, output = _count(raw.get("input_tokens")), _said(raw, "output_tokens")
+        if made is not None and all(came.get(part) is None for part in (made, "text_tokens")):
+            came[made] = output
+        return _disjoint(given, sent, output, came, web_searches=web_searches)
     except AbsurdUsage:
         return None
 

@@ -54,8 +54,8 @@ def any_json(data: bytes) -> Any:
         return None
 
 
-def texts_in(value: Any) -> Iterator[str]:
-    """Every string in it but the names of things, in order."""
+def texts_in(value: Any, skipped: frozenset[str] = NO_TEXT) -> Iterator[str]:
+    """Every string in it, in order, but what stands in members of the `skipped` names."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -64,7 +64,7 @@ def texts_in(value: Any) -> Iterator[str]:
         elif isinstance(item, list):
             stack.extend(reversed(item))
         elif isinstance(item, dict):
-            stack.extend(reversed([member for name, member in item.items() if name not in NO_TEXT]))
+            stack.extend(reversed([member for name, member in item.items() if name not in skipped]))
 
 
 def whole(text: str) -> str:
