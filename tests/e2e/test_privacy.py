@@ -99,7 +99,7 @@ def test_of_the_callers_headers_none_goes_up(
     key = farebox.new_key()
     headers = {**CALLER, "authorization": f"Bearer {key.text}"}
     http.post(f"{farebox.url}{path}?trace={MARK}", json={**body, "stream": stream}, headers=headers)
-    (request,) = upstream.requests
+    request = upstream.requests[-1]  # to a plain answer where a stream was asked for, another attempt follows
     streams = stream and path != "/v1/embeddings"
 
     assert set(request.headers) == UPSTREAM_HEARS
@@ -250,7 +250,7 @@ def test_a_real_process_leaves_no_word_on_its_disk_or_in_its_output(upstream: Sc
 
     assert answers["plain"].status_code == answers["stream"].status_code == 200
     assert [name for name, answer in answers.items() if answer.status_code != 200 and MARK in answer.text] == []
-    assert len(heard) == 14
+    assert len(heard) == 18  # with the second attempts at what may have been a passing weakness
     assert {frozenset(request.headers) for request in heard} == {frozenset(UPSTREAM_HEARS)}
     assert traces(files, [key["account"]]) != []
     assert traces(files, [MARK, ADDRESS, key["key"]]) == []

@@ -75,7 +75,8 @@ def last_event(body: bytes) -> dict[str, Any]:
 def test_each_event_leaves_before_the_next_has_come(
     farebox: RunningFarebox, upstream: ScriptedUpstream, key: Funded
 ) -> None:
-    events = [b": waiting\n\n", *chat_stream(*WORDS)]
+    first, *others = chat_stream(*WORDS)
+    events = [first, b": waiting\n\n", *others]
     gates = [WaitFor() for _ in events]
     upstream.script = [Send(sse_head())]
     for event, gate in zip(events, gates, strict=True):
@@ -222,9 +223,12 @@ def breaks() -> Iterator[Any]:
     yield pytest.param([*content, Send(chunk(" half")[:50])], id="closed within an event")
     yield pytest.param([*content, Send(b": still here\n\n")], id="closed after a comment")
     yield pytest.param(
-        [*content, Send(b'data: {"error":{"message":"SECRET","code":500}}\n\n'), Send(DONE)], id="error event"
+        [*content, Sleep(0.1), Send(b'data: {"error":{"message":"SECRET","code":500}}\n\n'), Send(DONE)],
+        id="error event",
     )
-    yield pytest.param([*content, Send(b'event: error\ndata: {"error":"SECRET"}\n\n')], id="named error event")
+    yield pytest.param(
+        [*content, Sleep(0.1), Send(b'event: error\ndata: {"error":"SECRET"}\n\n')], id="named error event"
+    )
     short = [Send(sse_head(content_length="100000")), *content[1:]]
     yield pytest.param(short, id="shorter than announced")
     chunked = [Send(b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")]

@@ -36,8 +36,8 @@ from farebox.relay.call import Call
 from farebox.relay.count_tokens import COUNTINGS, Counting, TokenCounter
 from farebox.relay.endpoints import Endpoint, dialect_of, endpoint_at, gemini_method
 from farebox.relay.estimate import Estimator
-from farebox.relay.plan import Request
 from farebox.relay.relay_request import Relay
+from farebox.relay.request import Request
 from farebox.service.authenticate import Authenticator
 
 MODELS = ("/v1/models", "/v1beta/models")
@@ -135,7 +135,7 @@ class RelayApp:
     ) -> Call:
         """The request, read as far as its headers and its size say. Raises InvalidApiKey, RequestTooLarge."""
         dialect = dialect or endpoint.wire.dialect
-        query = scope["query_string"]
+        query = scope.get("query_string", b"")
         key = api_key(scope["headers"], dialect, query)
         body = await read_body(scope, receive)
         return Call(
@@ -181,7 +181,7 @@ class RelayApp:
         key = _any_key(scope)
         call = await self._call(scope, receive, request_id, Endpoint(ANY_FORM))
         account, record = await self._authenticator.owner(key)
-        wanted = parse_qs(scope["query_string"].decode("latin-1")).get("endpoint", [None])[0]
+        wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("endpoint", [None])[0]
         estimate = await self._estimator.estimate(call, wanted, account)
         if record.models and estimate["model"] not in record.models:
             raise ModelNotAllowed
@@ -202,7 +202,7 @@ class RelayApp:
         if root is None:
             raise NotFound
         dialect = _dialect(scope)
-        key = api_key(scope["headers"], dialect, scope["query_string"])
+        key = api_key(scope["headers"], dialect, scope.get("query_string", b""))
         wanted = path.removeprefix(root).lstrip("/")
         return await (self._models.one(key, wanted, dialect) if wanted else self._models.all(key, dialect))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 from farebox.dialects.wire import Tap
 from farebox.domain.outcome import RULES, Ending
@@ -13,6 +14,14 @@ from farebox.domain.usage import INPUT_TOKENS, Usage
 from farebox.relay.attempts import Attempt
 from farebox.relay.bounds import PER_IMAGE, has_price, picture_unit
 from farebox.relay.plan import Plan
+
+
+class SoundTap(Protocol):
+    """A tap that has kept what it heard."""
+
+    def audio(self) -> tuple[bytes, str, str]:
+        """The sound, a file name and a content type that fit it."""
+
 
 HeardMs = Callable[[bytes, str, str], int | None]
 """Audio, its file name and its type → how long it plays."""
@@ -134,7 +143,7 @@ def _speech(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
         return Usage()
     if "audio_ms" not in plan.price.rates:
         return Usage({"character": plan.ask.bounds["character"]}, {"character": "counted"})
-    audio, filename, content_type = tap.audio()
+    audio, filename, content_type = cast(SoundTap, tap).audio()
     milliseconds = heard_ms(audio, filename, content_type)
     if milliseconds is None:
         # A cut or unknown file: what is certain is the size, and nobody speaks at less than 8 kbit/s.
