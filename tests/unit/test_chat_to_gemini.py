@@ -497,6 +497,14 @@ def test_log_probabilities_cross() -> None:
     assert logprobs["content"][1] == {"token": "x", "logprob": 0, "bytes": [120], "top_logprobs": []}
 
 
+def test_parts_that_are_none_are_skipped() -> None:
+    odd = ["junk", None, {"text": 5}, {"functionCall": "junk"}, {"inlineData": {"mimeType": "text/x", "data": "QQ=="}}]
+
+    message = answered(candidate(*odd, {"text": "x"}))["choices"][0]["message"]
+
+    assert message == {"role": "assistant", "content": "x", "refusal": None}
+
+
 def test_candidates_without_a_number_are_numbered_by_their_place() -> None:
     one = candidate({"text": "a"})["candidates"][0]
 

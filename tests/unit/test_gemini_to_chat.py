@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from farebox.dialects import sse
 from farebox.dialects.bridge import Terms
 from farebox.dialects.bridges.gemini_to_chat import BRIDGE, CONFIG_KNOWN, KNOWN
+from farebox.dialects.bridges.gemini_to_chat_stream import CALLS_MAX
 from farebox.errors import InvalidRequest
 
 TERMS = Terms(
@@ -91,6 +92,12 @@ def model(*parts: Any) -> dict[str, Any]:
 )
 def test_contents_become_messages(contents: Any, messages: Any) -> None:
     assert asked(contents=contents)["messages"] == messages
+
+
+def test_images_in_the_alphabet_of_googles_sdks_come_out_in_the_one_that_all_others_read() -> None:
+    (message,) = asked(contents=[user({"inlineData": {"mimeType": "image/png", "data": "-_8="}})])["messages"]
+
+    assert message["content"][0]["image_url"]["url"] == "data:image/png;base64,+/8="
 
 
 @pytest.mark.parametrize("name", ["systemInstruction", "system_instruction"])
@@ -400,6 +407,8 @@ def test_a_schema_nested_without_end_is_refused() -> None:
         deep = {"items": deep}
 
     assert refused(generationConfig={"responseSchema": deep}) == "generationConfig.responseSchema"
+    results = [model(FUNCTION_CALL), user({"functionResponse": {"name": "weather", "response": deep}})]
+    assert refused(contents=results) == "contents[1].parts[0].functionResponse.response"
     assert refused(generationConfig={"responseJsonSchema": deep}) == "body"
     assert (
         refused(contents=[*HI, model({"functionCall": {"name": "f", "args": deep}})])
@@ -657,6 +666,14 @@ def test_the_stream_joined_is_the_plain_answer(deltas: list[Any], finish: str) -
 
     assert _said([frame["candidates"][0] for frame in stream]) == _said(plain["candidates"])
     assert stream[-1]["usageMetadata"] == plain["usageMetadata"]
+
+
+def test_of_endless_calls_no_more_than_a_thousand_are_kept() -> None:
+    pieces = [{"index": index, "function": {"name": "f"}} for index in range(2 * CALLS_MAX)]
+
+    (last,) = streamed(chunk({"tool_calls": ["junk", *pieces]}))
+
+    assert len(last["candidates"][0]["content"]["parts"]) == CALLS_MAX
 
 
 def test_choices_are_candidates_in_the_stream_too() -> None:

@@ -15,6 +15,7 @@ from farebox.domain.usage import COUNT_MAX
 from farebox.errors import InvalidRequest
 
 _NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]{0,63}")
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,64});base64,", re.IGNORECASE)
 
 
@@ -134,11 +135,14 @@ def inline_image(url: Any) -> dict[str, str] | None:
 
 
 def image_url(blob: Mapping[str, Any]) -> str | None:
-    """Gemini's inlineData as a data: URL; None for what is no image."""
+    """Gemini's inlineData as a data: URL; None for what is no image.
+
+    Google's SDKs write base64 in the alphabet for URLs, which elsewhere is no base64.
+    """
     mime, data = blob.get("mimeType"), blob.get("data")
     if not isinstance(mime, str) or not isinstance(data, str):
         return None
-    url = f"data:{mime};base64,{data}"
+    url = f"data:{mime};base64,{data.translate(_STANDARD_ALPHABET)}"
     return url if _DATA_URL.match(url) else None
 
 
