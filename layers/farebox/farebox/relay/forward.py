@@ -122,7 +122,7 @@ class _One:
     async def _plain(self, answer: Answer) -> None:
         relayed, way = self.relayed, self.current.way
         body = await answer.body(PLAIN_BYTES_MAX)
-        if not way.wire.binary:
+        if answer.headers.get("content-type", JSON).startswith(JSON):
             body = body.lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
         if not body:
             raise Cut

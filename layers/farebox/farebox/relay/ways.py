@@ -15,6 +15,7 @@ from farebox.vendors import Door, Vendor
 
 METHODS = {False: "generateContent", True: "streamGenerateContent"}
 """What stands for {method} in a path, by whether the answer is a stream."""
+JSON = "application/json"
 SSE_QUERY = "?alt=sse"
 PASSED_BYTES_MAX = 1024
 
@@ -45,8 +46,8 @@ class Way:
             **self.door.headers,
             **kept,
             name: value,
-            "content-type": "application/json" if self.bridge else content_type,
-            "accept": "text/event-stream" if stream else "*/*" if self.wire.binary else "application/json",
+            "content-type": JSON if self.bridge else content_type,
+            "accept": "text/event-stream" if stream else "*/*" if self.wire.binary or self.wire.form else JSON,
             "accept-encoding": "identity",
             "user-agent": "farebox",
         }
