@@ -54,9 +54,9 @@ class _Track:
     default_bytes: int = 0
 
 
-def mp4_ms(data: bytes, position: int) -> int:
+def mp4_ms(data: bytes) -> int:
     """The longest audio track: its samples, or their stated durations where these are longer. Raises Unclear."""
-    top = list(_boxes(data, position, len(data)))
+    top = list(_boxes(data, 0, len(data)))
     movies = [span for name, *span in top if name == b"moov"]
     if len(movies) != 1:
         raise Unclear

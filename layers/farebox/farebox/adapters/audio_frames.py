@@ -149,12 +149,12 @@ def _adts_frame(data: bytes, position: int) -> Frame | None:
     return header[1] << 8 | header[2], size, AAC_SAMPLES * ((header[6] & 3) + 1), AAC_RATES[rate_index]
 
 
-def flac_ms(data: bytes, start: int) -> int:
+def flac_ms(data: bytes) -> int:
     """A native FLAC stream. Its frames do not tell their size: each header with a right checksum counts. Raises
     Unclear.
     """
-    rate = int.from_bytes(data[start + 18 : start + 21], "big") >> 4
-    position, last = start + 4, False
+    rate = int.from_bytes(data[18:21], "big") >> 4
+    position, last = 4, False
     while not last:
         last = bool(data[position] & 0x80)
         position += 4 + int.from_bytes(data[position + 1 : position + 4], "big")

@@ -1,7 +1,7 @@
 """How long a piece of audio plays, measured from its frames: no header's word is taken for it.
 
 A caller is billed by this figure and may write any duration into a header; whoever decodes the file plays what is in
-it. So MPEG, ADTS and FLAC frames (audio_frames), the packets of Ogg and WebM (audio_packets) and MP4's tables of samples
+it. So MPEG, ADTS and FLAC frames (audio_frames), the packets of Ogg and WebM (audio_packets) and the samples of MP4
 (audio_boxes) are counted, and a WAV's bytes. Own code, because the libraries (tinytag, libmediainfo) tell what headers
 say, and nothing of what browsers record or vendors stream (WebM and FLAC without a duration, WAV without a size).
 
@@ -11,6 +11,7 @@ told by the bytes alone, never by a name. Whole frames are counted: up to 0.2 s 
 
 from __future__ import annotations
 
+import re
 import struct
 
 from farebox.adapters.audio_frames import Unclear, adts_ms, ceil_ms, flac_ms, is_adts, is_mpeg, mpeg_ms
@@ -24,6 +25,9 @@ _PCM = frozenset({1, 3, 6, 7})
 """WAVE format tags of fixed width: PCM, float, A-law, µ-law."""
 _IMA_ADPCM, _MPEG_LAYER_3, _EXTENSIBLE = 0x11, 0x55, 0xFFFE
 _TAGS_MAX = 16
+_CHUNKS_MAX = 1000
+_PADDING = re.compile(rb"\0+")
+_CHUNK_NAME = re.compile(rb"[A-Za-z0-9_ ]{4}")
 
 
 class AudioMeter:
@@ -33,7 +37,7 @@ class AudioMeter:
         """Whole milliseconds, rounded up; None where they cannot be told for sure. Never raises.
 
         For MP3 (and layers I, II), AAC (ADTS, M4A, MP4), ALAC in M4A, WAV, FLAC, Opus and Vorbis in Ogg and WebM; of
-        several tracks the longest. What is cut short has the length of what is there.
+        several tracks the longest. What is cut short has the length of what is there; MP4's, of what its table tells.
 
         Raw PCM is told by `content_type` "audio/pcm" and by an empty `filename`: a vendor's answer has none, a caller's
         upload always has one, and its content type is only the caller's word.
@@ -49,33 +53,32 @@ class AudioMeter:
 
 def _measure(data: bytes) -> int | None:
     """Milliseconds; None for a format that is not known."""
-    start = _behind_tags(data)
-    magic = b"ftyp" if data[start + 4 : start + 8] == b"ftyp" else data[start : start + 4]
-    if read := _CONTAINERS.get(magic):
-        return read(data, start)
+    data = data[_behind_tags(data) :]
+    if read := _CONTAINERS.get(b"ftyp" if data[4:8] == b"ftyp" else data[:4]):
+        return read(data)
     for is_row, read_row in ((is_adts, adts_ms), (is_mpeg, mpeg_ms)):
-        if is_row(data, start):
-            return read_row(data, start, len(data))
+        if is_row(data, 0):
+            return read_row(data, 0, len(data))
     return None
 
 
-def _ogg_ms(data: bytes, start: int) -> int:
+def _ogg_ms(data: bytes) -> int:
     # These two and MP4's are loaded when they are needed: few requests carry audio.
     from farebox.adapters.audio_packets import ogg_ms
 
-    return ogg_ms(data, start)
+    return ogg_ms(data)
 
 
-def _webm_ms(data: bytes, start: int) -> int:
+def _webm_ms(data: bytes) -> int:
     from farebox.adapters.audio_packets import webm_ms
 
-    return webm_ms(data, start)
+    return webm_ms(data)
 
 
-def _mp4_ms(data: bytes, start: int) -> int:
+def _mp4_ms(data: bytes) -> int:
     from farebox.adapters.audio_boxes import mp4_ms
 
-    return mp4_ms(data, start)
+    return mp4_ms(data)
 
 
 def _behind_tags(data: bytes) -> int:
@@ -83,24 +86,28 @@ def _behind_tags(data: bytes) -> int:
     position = 0
     for _ in range(_TAGS_MAX):
         if data[position : position + 3] != b"ID3":
-            return len(data) - len(data[position:].lstrip(b"\0")) if position else 0
+            return position
         size = 0
         for byte in data[position + 6 : position + 10]:
             size = size << 7 | byte & 0x7F
         position += 10 + size + (10 if data[position + 5] & 0x10 else 0)
+        if padding := _PADDING.match(data, position):
+            position = padding.end()
     raise Unclear
 
 
-def _wav_ms(data: bytes, position: int) -> int:
+def _wav_ms(data: bytes) -> int:
     """All data chunks, each to the end of the file if its size is none (0, or beyond the end)."""
-    if data[position + 8 : position + 12] != b"WAVE":
+    if data[8:12] != b"WAVE":
         raise Unclear
-    position += 12
+    position = 12
     layout: bytes | None = None
     audio: list[tuple[int, int]] = []
-    while position + 8 <= len(data):
+    for _ in range(_CHUNKS_MAX):
+        if position + 8 > len(data):
+            break
         name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        if not name.isascii() or not name.decode("ascii").isprintable():
+        if not _CHUNK_NAME.fullmatch(name):
             # No chunk: a data chunk with too small a size goes on here.
             if not audio:
                 raise Unclear
@@ -116,6 +123,8 @@ def _wav_ms(data: bytes, position: int) -> int:
                 raise Unclear
             layout = data[position:end]
         position = end + (end & 1)
+    else:
+        raise Unclear
     if layout is None or not audio:
         raise Unclear
     return sum(_chunk_ms(data, layout, start, end) for start, end in audio)

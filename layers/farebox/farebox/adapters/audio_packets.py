@@ -5,6 +5,7 @@ Positions and times that a container states are no more than its word; packets a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,8 @@ from farebox.adapters.audio_frames import TURNS_MAX, Unclear, ceil_ms, flac_fram
 
 HEAD_BYTES = 16
 """So much of a packet its codec looks at."""
-PACKETS_MAX = 2 * TURNS_MAX
+_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits in reverse."""
 
 # ---- Codecs ---------------------------------------------------------------------------------------------------------
 
@@ -146,12 +148,21 @@ class _Stream:
             self.codec.setup(packet)
 
 
-def ogg_ms(data: bytes, position: int) -> int:
-    """All logical streams together: they follow each other, or are chained. Raises Unclear."""
+def ogg_ms(data: bytes) -> int:
+    """All logical streams together: they follow each other, or are chained. Raises Unclear.
+
+    A damaged page is not passed over: it may hide others, which some decoders find. Only the last may be cut.
+    """
     open_streams: dict[bytes, _Stream] = {}
     streams: list[_Stream] = []
-    turns = 0
-    while (position := data.find(b"OggS", position)) >= 0 and position + 27 <= len(data):
+    position = turns = 0
+    while data.startswith(b"OggS", position) and position + 27 <= len(data):
+        start = position + 27 + data[position + 26]
+        sizes = data[position + 27 : start]
+        end = start + sum(sizes)
+        turns += 1 + len(sizes)
+        if turns > TURNS_MAX or not _is_whole(data, position, end):
+            raise Unclear
         serial, first = data[position + 14 : position + 18], bool(data[position + 5] & 2)
         if first or serial not in open_streams:
             open_streams[serial] = _Stream()
@@ -159,24 +170,38 @@ def ogg_ms(data: bytes, position: int) -> int:
         stream = open_streams[serial]
         if not data[position + 5] & 1:
             stream.within = False
-        sizes = data[position + 27 : position + 27 + data[position + 26]]
-        position += 27 + len(sizes)
-        turns += 1 + len(sizes)
-        if turns > PACKETS_MAX:
-            raise Unclear
-        for size in sizes:
-            if not stream.within:
-                stream.begin(data[position : position + min(size, HEAD_BYTES)])
-            if stream.whole is not None:
-                stream.whole += data[position : position + size]
-            position += size
-            stream.within = size == 255
-            if not stream.within:
-                stream.finish()
+        _add_page(stream, data, start, sizes)
+        position = end
+    if data.find(b"OggS", position) >= 0:
+        raise Unclear
     found = sum(ceil_ms(each.samples, each.codec.rate) for each in streams if each.codec is not None)
     if not found:
         raise Unclear
     return found
+
+
+def _is_whole(data: bytes, start: int, end: int) -> bool:
+    """Whether a page's checksum is right; or, if it is cut, nothing like another page is in it.
+
+    Ogg's CRC-32 is zlib's with every byte and the result mirrored, and nothing inverted (RFC 3533, 6).
+    """
+    if end > len(data):
+        return data.find(b"OggS", start + 4) < 0
+    page = data[start : start + 22] + b"\0\0\0\0" + data[start + 26 : end]
+    mirrored = zlib.crc32(page.translate(_MIRROR), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return data[start + 22 : start + 26] == mirrored.to_bytes(4, "big").translate(_MIRROR)
+
+
+def _add_page(stream: _Stream, data: bytes, position: int, sizes: bytes) -> None:
+    for size in sizes:
+        if not stream.within:
+            stream.begin(data[position : position + min(size, HEAD_BYTES)])
+        if stream.whole is not None:
+            stream.whole += data[position : position + size]
+        position += size
+        stream.within = size == 255
+        if not stream.within:
+            stream.finish()
 
 
 # ---- WebM -----------------------------------------------------------------------------------------------------------
@@ -185,9 +210,16 @@ SEGMENT, CLUSTER, BLOCK_GROUP = 0x18538067, 0x1F43B675, 0xA0
 INFO, TIMESTAMP_SCALE = 0x1549A966, 0x2AD7B1
 TRACKS, TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE = 0x1654AE6B, 0xAE, 0xD7, 0x83
 CODEC_ID, CODEC_PRIVATE, CONTENT_ENCODINGS = 0x86, 0x63A2, 0x6D80
-TIMESTAMP, SIMPLE_BLOCK, BLOCK, ENCRYPTED_BLOCK = 0xE7, 0xA3, 0xA1, 0xAF
+TIMESTAMP, SIMPLE_BLOCK, BLOCK = 0xE7, 0xA3, 0xA1
 AUDIO = 2
+_CLUSTER_NAME = CLUSTER.to_bytes(4, "big")
 LACING = 0x06
+_HOLDING_BLOCKS = frozenset({SEGMENT, CLUSTER, BLOCK_GROUP})
+_PASSED_OVER = frozenset(
+    {0x114D9B74, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367}  # SeekHead, Cues, Chapters, Attachments, Tags
+    | {0x1A45DFA3, 0xEC, 0xBF, 0xA7, 0xAB, 0x5854}  # the file's own header, Void, CRC-32, Position, PrevSize, silence
+    | {0x9B, 0xFA, 0xFB, 0x75A1, 0x75A2, 0xA4, 0x8E}  # of a block: duration, references, additions, padding, state
+)
 TICKS_PER_MS = 1_000_000
 """Nanoseconds: a scale is given in them, and is a millisecond unless it says otherwise."""
 
@@ -201,29 +233,29 @@ class _Track:
     end_samples: int = 0
 
 
-def webm_ms(data: bytes, position: int) -> int:
+def webm_ms(data: bytes) -> int:
     """The longest audio track: its packets, or its blocks' times where these leave gaps. Raises Unclear.
 
     Descends into what holds blocks and passes over the rest, so that a recording whose sizes are unknown, because they
-    were not known when it was sent, needs no ends.
+    were not known when it was sent, needs no ends. Damage is not passed over: decoders go on behind it.
     """
     tracks: dict[int, _Track] | None = None
     scale, cluster_time = TICKS_PER_MS, 0
-    for turn, (name, start, end) in enumerate(_elements(data, position, len(data), descend=True)):
-        if turn > PACKETS_MAX or name == ENCRYPTED_BLOCK:
+    for turn, (name, start, end) in enumerate(_elements(data, 0, len(data), descend=True)):
+        if turn > TURNS_MAX:
             raise Unclear
         if name == TIMESTAMP:
-            cluster_time = int.from_bytes(data[start:end], "big")
+            cluster_time = _number(data, start, end)
         elif name in (SIMPLE_BLOCK, BLOCK):
             _add_block(tracks or {}, data, start, end, cluster_time)
-        elif name == TRACKS:
-            if tracks is not None:
-                raise Unclear
+        elif name == TRACKS and tracks is None:
             tracks = _tracks(data, start, end)
         elif name == INFO:
             scale = next(
                 (_number(data, a, b) for n, a, b in _elements(data, start, end) if n == TIMESTAMP_SCALE), scale
             )
+        elif name not in _PASSED_OVER:
+            raise Unclear
     found = max((_track_ms(track, scale) for track in (tracks or {}).values()), default=0)
     if not found:
         raise Unclear
@@ -237,25 +269,37 @@ def _track_ms(track: _Track, scale: int) -> int:
 
 
 def _elements(data: bytes, position: int, end: int, *, descend: bool = False) -> Iterator[tuple[int, int, int]]:
-    """EBML elements: name, span of the content, cut at `end`. `descend`: what holds blocks is gone into, not passed."""
+    """EBML elements: name, span of the content. `descend`: what holds blocks is gone into, not passed. Raises Unclear
+    for one that reaches out of what holds it. The file itself may be cut, but not where more clusters follow.
+    """
+    ends = [end]
     while position < end:
         width = 9 - data[position].bit_length()
         name = int.from_bytes(data[position : position + width], "big")
         position += width
-        if width > 4 or position >= end:
+        if position >= end:
             break
-        width = 9 - data[position].bit_length()
-        if width > 8:
+        size_width = 9 - data[position].bit_length()
+        if width > 4 or size_width > 8:
             raise Unclear
-        size = int.from_bytes(data[position : position + width], "big") & (1 << 7 * width) - 1
-        unknown = size == (1 << 7 * width) - 1
-        position += width
-        if descend and name in (SEGMENT, CLUSTER, BLOCK_GROUP):
+        size = int.from_bytes(data[position : position + size_width], "big") & (1 << 7 * size_width) - 1
+        unknown = size == (1 << 7 * size_width) - 1
+        position += size_width
+        while position > ends[-1]:
+            ends.pop()
+        content_end = ends[-1] if unknown else position + size
+        holding = descend and name in _HOLDING_BLOCKS
+        if content_end > ends[-1] and (
+            ends[-1] < len(data) or (not holding and data.find(_CLUSTER_NAME, position) >= 0)
+        ):
+            raise Unclear
+        if holding:
+            ends.append(min(content_end, ends[-1]))
             continue
         if unknown:
             raise Unclear
-        yield name, position, min(position + size, end)
-        position += size
+        yield name, position, min(content_end, end)
+        position = content_end
 
 
 def _number(data: bytes, start: int, end: int) -> int:
