@@ -162,6 +162,14 @@ def test_an_mp3_of_free_bit_rate_is_refused() -> None:
     assert measured(b"ID3\4\0\0\0\0\0\0" + patched(mp3, 2, bytes([mp3[2] & 0x0F]))) is None
 
 
+def test_an_adts_frame_that_hides_others_does_not_make_them_free() -> None:
+    adts = TONES["adts.aac"] * 10
+    sizes = struct.pack(">H", 8191 << 5 & 0xFFFF)
+
+    assert at_least(patched(adts, 4, sizes), 9000)
+    assert at_least(patched(patched(adts, 3, bytes([adts[3] | 3])), 4, sizes), 9000)
+
+
 def test_a_flacs_count_of_samples_is_not_believed() -> None:
     flac = TONES["sized.flac"]
     rate_and_count = struct.unpack(">Q", flac[18:26])[0]

@@ -10,11 +10,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from farebox.adapters.audio_frames import AAC_RATES, Unclear, ceil_ms
+from farebox.adapters.audio_frames import AAC_CHANNEL_BYTES_MAX, AAC_RATES, Unclear, ceil_ms
 
 BOXES_MAX = 200_000
-AAC_CHANNEL_BYTES_MAX = 768
-"""A channel's most in one AAC frame; a larger sample holds several frames, and decoders play them all."""
 _AAC_TYPES = frozenset({0x40, 0x66, 0x67, 0x68})
 _AAC_FRAMES = {1: 1024, 2: 1024, 3: 1024, 4: 1024, 5: 1024, 29: 1024, 23: 512, 39: 512}
 """MPEG-4 audio object types: samples a frame, at the rate of the core."""

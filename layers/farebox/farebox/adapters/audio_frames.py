@@ -16,6 +16,8 @@ FLAC_CANDIDATES_MAX = 300_000
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 AAC_SAMPLES = 1024
+AAC_CHANNEL_BYTES_MAX = 768
+"""A channel's most in one AAC frame; what is larger holds several frames, and decoders play them all."""
 _TAG_BYTES = 200
 """So near to its beginning a frame of Xing's, LAME's or Fraunhofer's, which holds no sound, says so."""
 _FLAC_FRAME = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf]")
@@ -71,8 +73,10 @@ def mpeg_ms(data: bytes, start: int, end: int) -> int:
 
 
 def adts_ms(data: bytes, start: int, end: int) -> int:
-    """Raises Unclear."""
-    return _walk(data, start, end, _adts_frame)
+    """Raises Unclear. What looks like the first frame's header counts inside other frames too: decoders go on there."""
+    first = _adts_frame(data, start)
+    hidden = data.count(data[start : start + 3], start, end) * ceil_ms(first[2], first[3]) if first else 0
+    return max(_walk(data, start, end, _adts_frame), hidden)
 
 
 def _walk(data: bytes, start: int, end: int, frame_at: Callable[[bytes, int], Frame | None]) -> int:
@@ -144,9 +148,11 @@ def _adts_frame(data: bytes, position: int) -> Frame | None:
         return None
     rate_index = header[2] >> 2 & 15
     size = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
-    if rate_index >= len(AAC_RATES) or size < 7:
+    channels = (header[2] & 1) << 2 | header[3] >> 6
+    size_max = AAC_CHANNEL_BYTES_MAX * ((header[6] & 3) + 1) * (channels if 0 < channels < 7 else 8) + 9
+    if rate_index >= len(AAC_RATES) or not 7 <= size <= size_max:
         return None
-    return header[1] << 8 | header[2], size, AAC_SAMPLES * ((header[6] & 3) + 1), AAC_RATES[rate_index]
+    return header[2] & 0x3C, size, AAC_SAMPLES * ((header[6] & 3) + 1), AAC_RATES[rate_index]
 
 
 def flac_ms(data: bytes) -> int:
