@@ -144,8 +144,11 @@ class RequestTooLarge(FareboxError):
     def __init__(self, *, limit_bytes: int) -> None:
         megabytes = f"{limit_bytes / (1024 * 1024):.1f}"  # a size for people, not money
         super().__init__(
-            zh=f"请求体超过 {megabytes} MB 上限。请压缩图片、拆分请求，或传图片链接。",
-            en=f"The body exceeds the limit of {megabytes} MB. Shrink the images, split the request, or send links.",
+            zh=f"请求体超过 {megabytes} MB 上限。大文件请先经 POST /v1/uploads/presigned 上传，再在请求中引用。",
+            en=(
+                f"The body exceeds the limit of {megabytes} MB. Send large files ahead with "
+                "POST /v1/uploads/presigned and refer to them."
+            ),
         )
         self.limit_bytes = limit_bytes
 

@@ -11,6 +11,7 @@ from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceip
 from farebox.domain.idempotency import Claim
 from farebox.domain.keys import ApiKey
 from farebox.domain.quota import Unit
+from farebox.domain.uploads import Upload
 
 
 class Clock(Protocol):
@@ -184,6 +185,30 @@ class Accounts(Protocol):
 
     async def ready(self) -> None:
         """Touches the store. Raises StoreUnavailable."""
+
+
+class Uploads(Protocol):
+    """Files that come apart from the request that uses them. `name`: see domain.uploads.object_name."""
+
+    async def presign(self, name: str, upload: Upload, expires_s: int, origin: str) -> tuple[str, dict[str, str]]:
+        """The URL to which to PUT exactly `upload.size` bytes until `expires_s` (epoch seconds), and the headers that
+        must come with them. `origin`: how the caller reaches this service. Raises StoreUnavailable.
+        """
+
+    async def receive(self, name: str, query: bytes, length: int | None, pieces: AsyncIterator[bytes]) -> None:
+        """A PUT that came to this service, `length` bytes long as far as it says. A repeated one replaces the first.
+
+        Raises NotFound where they go elsewhere; Forbidden, InvalidRequest, TooMany.
+        """
+
+    async def fetch(self, name: str, size_max: int) -> tuple[Upload, bytes] | None:
+        """The file; None where there is none. Raises TooMuch if it is longer than `size_max`, StoreUnavailable."""
+
+    async def delete(self, name: str) -> None:
+        """Done also where there is none. Raises StoreUnavailable."""
+
+    async def sweep(self) -> int:
+        """Removes what has expired, where nobody else does; how many."""
 
 
 class Answer(Protocol):

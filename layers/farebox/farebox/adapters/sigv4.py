@@ -57,8 +57,13 @@ class Signer:
 
     def _key(self, secret_key: str, day: str) -> bytes:
         if self._derived[:2] != (secret_key, day):
-            key = f"AWS4{secret_key}".encode()
-            for part in (day, self._region, self._service, "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._derived = (secret_key, day, key)
+            self._derived = (secret_key, day, signing_key(secret_key, day, self._region, self._service))
         return self._derived[2]
+
+
+def signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
+    """The key that signs for one day (YYYYMMDD), region and service."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

@@ -42,7 +42,7 @@ class Call:
     """One request as it came in. `address` is the caller's, believed; `key` is well-formed but not yet proven.
 
     `deadline_ms`: when the function that runs this is ended (epoch ms), None where nothing ends it.
-    `idempotency_key`: the caller's, or None.
+    `idempotency_key`: the caller's, or None. `uploads`: names of the uploaded files that stand in the body.
     """
 
     request_id: str
@@ -52,6 +52,7 @@ class Call:
     envelope: Envelope
     deadline_ms: int | None = None
     idempotency_key: str | None = None
+    uploads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
