@@ -78,6 +78,10 @@ class RunningFarebox:
         self._serving: asyncio.Task[None]
 
     @property
+    def uploads_folder(self) -> Path:
+        return self._data_dir / "uploads"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
@@ -156,6 +160,7 @@ class RunningFarebox:
             channels=self._channels or (channel,),
             clock=self.clock,
             limits=self._limits,
+            uploads_folder=self.uploads_folder,
         )
         await ensure(self.services.db, self.services.tables)
         app = OneOrigin(

@@ -26,6 +26,8 @@ from farebox.adapters.secrets import resolver
 from farebox.adapters.signer_ed25519 import Ed25519Signer, public_keys
 from farebox.adapters.system import SystemClock, SystemRandomness, offset_from_file
 from farebox.adapters.tokenizer_tiktoken import TiktokenTokenizer
+from farebox.adapters.uploads_local import LocalUploads, NoUploads
+from farebox.adapters.uploads_s3 import S3Uploads, bucket_of
 from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
 from farebox.domain.catalog import Catalog
 from farebox.http.address import networks
@@ -33,7 +35,8 @@ from farebox.http.asgi import App
 from farebox.http.lambda_context import lambda_address, lambda_deadline_ms
 from farebox.http.models import ModelList
 from farebox.http.relay_app import AddressOf, DeadlineOf, RelayApp, no_deadline, peer_address
-from farebox.ports import Accounts, Clock, Journal, Randomness, Store, Telemetry, Tokenizer
+from farebox.http.uploads import UploadDesk
+from farebox.ports import Accounts, Clock, Journal, Randomness, Store, Telemetry, Tokenizer, Uploads
 from farebox.relay.call import Limits
 from farebox.relay.channels import Channel, Channels
 from farebox.relay.conclusion import Conclusion
@@ -100,6 +103,7 @@ class Services:
     relay: Relay
     estimator: Estimator
     token_counter: TokenCounter
+    uploads: Uploads
     sessions: tuple[LazySession, ...]
 
     async def close(self) -> None:
@@ -122,19 +126,24 @@ def build(
     clock: Clock | None = None,
     limits: Limits | None = None,
     journal: Journal | None = None,
+    uploads_folder: Path | None = None,
 ) -> Services:
-    """Builds all services; nothing connects yet. `channels` stand in for those of the settings (the demo)."""
+    """Builds all services; nothing connects yet. `channels` stand in for those of the settings (the demo).
+
+    `uploads_folder`: where uploads lie if not in the bucket FAREBOX_UPLOADS_BUCKET.
+    """
     clock = clock or clock_of(environ)
     random = SystemRandomness()
     catalog = load_catalog()
     routes = Channels(channels or configured_channels(settings), random, clock)
     limits = limits or Limits(free=settings.free)
     to_store, to_upstream = LazySession(store_session), LazySession(partial(new_session, limits.silence_s))
+    credentials = credential_source(to_store, environ, local=place.local)
     db = DynamoDB(
         to_store,
         endpoint=place.endpoint,
         region=place.region,
-        credentials=credential_source(to_store, environ, local=place.local),
+        credentials=credentials,
         clock=clock,
         random=random,
     )
@@ -156,6 +165,11 @@ def build(
         zone=zone,
         pepper=secrets.pepper,
     )
+    uploads: Uploads = NoUploads()
+    if uploads_folder is not None:
+        uploads = LocalUploads(uploads_folder, pepper=secrets.pepper, clock=clock, random=random)
+    elif bucket := environ.get("FAREBOX_UPLOADS_BUCKET"):
+        uploads = S3Uploads(to_store, bucket_of(bucket, place.region, environ), credentials, clock)
     upstream = AiohttpUpstream(to_upstream)
     relay = Relay(
         gate=gate,
@@ -188,6 +202,7 @@ def build(
         relay=relay,
         estimator=Estimator(catalog, store, gate),
         token_counter=TokenCounter(gate.planner, upstream),
+        uploads=uploads,
         sessions=(to_store, to_upstream),
     )
 
@@ -210,6 +225,9 @@ def relay_app(
         authenticator=services.authenticator,
         estimator=services.estimator,
         token_counter=services.token_counter,
+        uploads=UploadDesk(
+            services.uploads, services.authenticator, services.clock, services.random, services.secrets.pepper
+        ),
         close=services.close,
         freezes=freezes,
     )

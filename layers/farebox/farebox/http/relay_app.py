@@ -31,6 +31,7 @@ from farebox.http.asgi import (
 from farebox.http.credentials import api_key
 from farebox.http.errors import ENVELOPES
 from farebox.http.models import ModelList
+from farebox.http.uploads import PRESIGN, UploadDesk
 from farebox.ports import Clock, Randomness
 from farebox.relay.call import Call
 from farebox.relay.count_tokens import COUNTINGS, Counting, TokenCounter
@@ -78,6 +79,7 @@ class RelayApp:
         authenticator: Authenticator,
         estimator: Estimator,
         token_counter: TokenCounter,
+        uploads: UploadDesk,
         close: Hook,
         freezes: bool = False,
     ) -> None:
@@ -90,6 +92,7 @@ class RelayApp:
         self._authenticator = authenticator
         self._estimator = estimator
         self._token_counter = token_counter
+        self._uploads = uploads
         self._close = close
         self._freezes = freezes
 
@@ -119,11 +122,15 @@ class RelayApp:
             endpoint = endpoint_at(path)
             if endpoint is not None:
                 call = await self._call(scope, receive, request_id, endpoint)
-                await self._relay.handle(call, AsgiCaller(receive, send, own, freezes=self._freezes))
+                caller = AsgiCaller(receive, send, own, freezes=self._freezes)
+                await self._relay.handle(*self._uploads.spent(call, caller))
                 return
             answer = await self._other_post(scope, receive, request_id)
         elif method in ("GET", "HEAD") and path == "/healthz":
             answer = b'{"status":"ok"}'
+        elif method == "PUT" and path.startswith(PRESIGN + "/"):
+            await self._uploads.receive(scope, receive)
+            answer = b"{}"
         elif method == "GET":
             answer = orjson.dumps(await self._model_list(scope))
         else:
@@ -133,12 +140,15 @@ class RelayApp:
     async def _call(
         self, scope: Scope, receive: Receive, request_id: str, endpoint: Endpoint, dialect: str | None = None
     ) -> Call:
-        """The request, read as far as its headers and its size say. Raises InvalidApiKey, RequestTooLarge."""
+        """The request, read as far as its headers and its size say, with the files that it refers to.
+
+        Raises InvalidApiKey, RequestTooLarge, InvalidRequest, StoreUnavailable.
+        """
         dialect = dialect or endpoint.wire.dialect
         query = scope.get("query_string", b"")
         key = api_key(scope["headers"], dialect, query)
         body = await read_body(scope, receive)
-        return Call(
+        call = Call(
             request_id=request_id,
             request=Request(
                 wire=endpoint.wire,
@@ -155,14 +165,18 @@ class RelayApp:
             deadline_ms=self._deadline_of(scope),
             idempotency_key=_header(scope, b"idempotency-key"),
         )
+        return await self._uploads.filled(call)
 
     async def _other_post(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
-        """What is no relayed request: cancelling one, estimating one, counting one's tokens. Raises NotFound."""
+        """What is no relayed request: cancelling or estimating one, counting its tokens, an upload. Raises NotFound."""
         path = scope["path"]
         if cancel := CANCEL.fullmatch(path):
             return await self._cancel(scope, cancel[1])
         if path == ESTIMATE:
             return await self._estimate(scope, receive, request_id)
+        if path == PRESIGN:
+            account, _ = await self._authenticator.owner(_any_key(scope))
+            return await self._uploads.presign(scope, receive, account.id)
         if path == COUNT_TOKENS:
             return await self._count(scope, receive, request_id, COUNTINGS["messages.count_tokens"], None)
         model, method = gemini_method(path) or ("", "")

@@ -31,6 +31,10 @@ class DataDir:
     def journal(self) -> Path:
         return self.path / "journal"
 
+    @property
+    def uploads(self) -> Path:
+        return self.path / "uploads"
+
     def claim(self) -> IO[str]:
         """Makes the directory and locks it for this process; hold on to what is returned. Raises DirectoryInUse."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

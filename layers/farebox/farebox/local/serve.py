@@ -80,6 +80,7 @@ async def serve(options: Options, environ: Mapping[str, str] = os.environ) -> No
             telemetry=PowertoolsTelemetry("farebox", metrics=False) if environ.get("FAREBOX_LOG") else NoTelemetry(),
             channels=channels,
             journal=journal,
+            uploads_folder=data.uploads,
         )
         stack.push_async_callback(services.close)
         # The rank files take a third of a second: nobody's first request should wait for them.
@@ -130,6 +131,8 @@ async def _sweep_for_ever(services: Services) -> None:
     while True:
         with suppress(Exception):  # a store that is away is tried again at the next turn
             await sweep(services.accounts, services.store, services.clock, services.telemetry)
+        with suppress(OSError):
+            await services.uploads.sweep()
         await asyncio.sleep(SWEEP_EVERY_S)
 
 
