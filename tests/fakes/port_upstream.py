@@ -40,11 +40,12 @@ class Trouble(StrEnum):
 
 @dataclass
 class UpstreamFault:
-    """`call`: which upstream call of the run; `at`: before which of its chunks."""
+    """`call`: which upstream call of the run, and `calls`: how many from there; `at`: before which of its chunks."""
 
     trouble: Trouble
     call: int
     at: int = 0
+    calls: int = 1
 
 
 @dataclass
@@ -86,7 +87,9 @@ class PortUpstream:
         request_id, script = self.whose()
         post = Post(request_id, script)
         self.posts.append(post)
-        fault = self.fault if self.fault is not None and self.fault.call == len(self.posts) else None
+        fault = self.fault
+        if fault is not None and not fault.call <= len(self.posts) < fault.call + fault.calls:
+            fault = None
         await self.on_post(request_id)
         status = script.status
         match fault.trouble if fault else None:

@@ -10,12 +10,15 @@ import pytest
 
 from farebox.adapters.dynamodb import accounts, admission, claim, settlement, store
 from farebox.adapters.journal import FileJournal
+from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.wires import WIRES
 from farebox.domain.outcome import RULES, Ending
 from farebox.errors import StoreUnavailable
 from farebox.ports import Grant
-from farebox.relay import bill, conclusion, forward, gate, relay_request
+from farebox.relay import bill, conclusion, gate, relay_request
 from tests.fakes.faulty_db import Fault
 from tests.fakes.port_upstream import Trouble, UpstreamFault
+from tests.faults import world
 from tests.faults.lab import DEARER_MS, MINUTE_MS
 
 Patch = pytest.MonkeyPatch
@@ -105,9 +108,9 @@ def _forget_the_never_sent(patch: Patch) -> None:
 
 
 def _bill_above_the_hold(patch: Patch) -> None:
-    def greedy(plan: Any, usage: Any, ending: Ending) -> bill.Bill:
+    def greedy(plan: Any, usage: Any, ending: Ending, tier: Any) -> bill.Bill:
         lines = bill.lines_of(usage, plan.price.rates) if RULES[ending].billed else ()
-        return bill.Bill(usage, lines, bill.total_nano_ca(lines), 0)
+        return bill.Bill(usage, lines, bill.total_nano_ca(lines), 0, plan.price.version)
 
     patch.setattr(relay_request, "bill", greedy)
 
@@ -149,8 +152,8 @@ def _credit_twice(patch: Patch) -> None:
 def _price_of_the_settlement(patch: Patch) -> None:
     was = relay_request.bill
 
-    def dear(plan: Any, usage: Any, ending: Ending) -> Any:
-        return was(replace(plan, price=plan.model.price_at(DEARER_MS)), usage, ending)
+    def dear(plan: Any, usage: Any, ending: Ending, tier: Any) -> Any:
+        return was(replace(plan, price=plan.model.price_at(DEARER_MS)), usage, ending, tier)
 
     patch.setattr(relay_request, "bill", dear)
 
@@ -187,11 +190,12 @@ def _wallet_first(patch: Patch) -> None:
 
 
 def _forged_end(patch: Patch) -> None:
-    patch.setattr(relay_request.sse, "event", lambda data: b"data: [DONE]\n\n")
+    forged = replace(WIRES["chat.completions"], error_event=lambda _: b"data: [DONE]\n\n")
+    patch.setattr(world, "CHAT", forged)
 
 
 def _cut_is_complete(patch: Patch) -> None:
-    patch.setattr(forward, "_at_its_end", lambda plan, tap: tap.content_seen)
+    patch.setattr(OpenAITap, "finished", property(lambda tap: tap.content_seen))
 
 
 def _expired_costs_the_hold(patch: Patch) -> None:
@@ -251,6 +255,6 @@ BUGS: dict[str, Bug] = {
     "an expired hold is charged": Bug(_expired_costs_the_hold, "lapsed_hold_ends_with_the_next"),
     "one idempotency key runs twice": Bug(_free_claims, "idempotent_retry"),
     "a unit kept where the upstream failed": Bug(
-        _rule(Ending.FAILED, unit_back=False), "free_stream", (), UpstreamFault(Trouble.CUT, 1, 0)
+        _rule(Ending.FAILED, unit_back=False), "free_stream", (), UpstreamFault(Trouble.CUT, 1, 0, calls=2)
     ),
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farebox.adapters.audio_meter import AudioMeter
 from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
 from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import TTL
@@ -18,6 +19,7 @@ from farebox.adapters.dynamodb.values import Item, plain_item, s
 from farebox.adapters.journal import FileJournal, NoJournal
 from farebox.adapters.signer_ed25519 import verifies
 from farebox.adapters.telemetry import NoTelemetry
+from farebox.dialects.wires import WIRES
 from farebox.domain import ids, keys
 from farebox.domain.accounts import KeyRecord
 from farebox.domain.keys import ApiKey
@@ -29,10 +31,11 @@ from farebox.ports import Settlement
 from farebox.relay.call import Call, Limits
 from farebox.relay.channels import Channel, Channels
 from farebox.relay.conclusion import Conclusion
-from farebox.relay.endpoints import ENDPOINTS
+from farebox.relay.forward import Forwarder
 from farebox.relay.gate import Gate
 from farebox.relay.plan import Planner
 from farebox.relay.relay_request import Relay
+from farebox.relay.request import Request
 from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.service.audit import audit
@@ -45,7 +48,7 @@ from tests.faults.lab import MINUTE_MS, MODEL, NOON_MS, ZONE, Lab
 
 LIFE_MS = 17 * MINUTE_MS
 """A hold's life with the default limits."""
-CHAT = ENDPOINTS["/v1/chat/completions"]
+CHAT = WIRES["chat.completions"]
 ADDRESS = "203.0.113.7"
 UNIT_BACK = {"failed": True, "refused": True, "expired": False, "client_gone": False, "upstream_cut": False}
 """Written down a second time, by hand; completed and cancelled depend on whether content came."""
@@ -127,11 +130,12 @@ class Process:
         routes = Channels(
             (Channel(name="script", vendor=VENDORS["openai"], base_url="http://up", keys=("sk",), demo=True),),
             lab.random,
+            world.clock,
         )
         journal = world.journal(self.life) if world.journals else NoJournal()
         conclusion = Conclusion(self.store, lab.signer, world.clock, lab.random, self.telemetry, limits, journal)
         gate = Gate(
-            planner=Planner(lab.catalog, routes, lab.tokenizer, limits.free.input_tokens_max),
+            planner=Planner(lab.catalog, routes, lab.tokenizer, AudioMeter(), limits.free.input_tokens_max),
             store=self.store,
             clock=world.clock,
             settlements=self.settlements,
@@ -140,19 +144,19 @@ class Process:
             zone=ZONE,
             pepper=lab.pepper,
         )
+        upstream = PortUpstream(
+            self.life,
+            world.posts,
+            world.upstream_fault,
+            lambda: (_request.get(), world.asked[_request.get()].script),
+            world.look_for_the_hold,
+            world.upstream_hits,
+        )
         self.relay = Relay(
             gate=gate,
             conclusion=conclusion,
-            channels=routes,
+            forwarder=Forwarder(routes, upstream, world.clock, lab.random),
             store=self.store,
-            upstream=PortUpstream(
-                self.life,
-                world.posts,
-                world.upstream_fault,
-                lambda: (_request.get(), world.asked[_request.get()].script),
-                world.look_for_the_hold,
-                world.upstream_hits,
-            ),
             clock=world.clock,
             telemetry=self.telemetry,
             settlements=self.settlements,
@@ -244,7 +248,8 @@ class World:
         caller = MemoryCaller(process.life, gone_after)
         asked = Asked(request_id, name, key, caller, process, script, self.clock.now_ms(), idempotency_key)
         self.asked[request_id] = asked
-        call = Call(request_id, CHAT, json.dumps(wanted).encode(), key, ADDRESS, openai_envelope, None, idempotency_key)
+        request = Request(CHAT, json.dumps(wanted).encode())
+        call = Call(request_id, request, key, ADDRESS, openai_envelope, None, idempotency_key)
 
         async def handled() -> None:
             _request.set(request_id)

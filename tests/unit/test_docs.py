@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from farebox.adapters.catalog_files import load_catalog
+from farebox.bootstrap import VENDOR_HAS_ADDRESS
 from farebox.cli import main
 from farebox.domain.outcome import RULES, markdown
 from farebox.domain.quota import FreeLimits
 from farebox.domain.receipts import arithmetic_errors
 from farebox.http.errors import SHAPES
 from farebox.http.keys_app import NewKey
-from farebox.relay.endpoints import ENDPOINTS
+from farebox.relay.endpoints import METHODS, PATHS
 from farebox.settings import CHANNEL_KEYS, Sections
 from farebox.settings import read as read_settings
 from farebox.vendors import VENDORS
@@ -103,7 +104,8 @@ def test_the_reference_lists_every_error_once_with_its_status() -> None:
 
 def test_the_reference_lists_every_relayed_endpoint() -> None:
     routes = " ".join(row[0] for row in rows(read("docs/reference.md"), "route"))
-    assert [path for path in ENDPOINTS if f"`POST {path}`" not in routes] == []
+    assert [path for path in PATHS if f"`POST {path}`" not in routes] == []
+    assert [method for method in METHODS if f":{method}`" not in routes] == []
 
 
 def test_the_reference_lists_every_member_of_a_new_key() -> None:
@@ -139,7 +141,7 @@ def test_the_reference_lists_every_verb_of_the_command_line() -> None:
 @pytest.mark.parametrize("name", READMES)
 def test_the_configuration_in_a_readme_is_accepted(name: str) -> None:
     (example,) = code_blocks(read(name), "toml")
-    settings = read_settings(tomllib.loads(example), lambda _: "s" * 20, vendors=tuple(VENDORS))
+    settings = read_settings(tomllib.loads(example), lambda _: "s" * 20, vendors=VENDOR_HAS_ADDRESS)
     assert settings.free == FreeLimits()
     assert settings.channels[0].rename == {"gpt-4o-ca": "gpt-4o"}
 

@@ -14,7 +14,7 @@ from farebox.bootstrap import settings_of
 from farebox.domain.quota import FreeLimits
 from farebox.settings import Settings, SettingsError, read
 
-VENDORS = ("openai", "deepseek")
+VENDORS = {"openai": True, "deepseek": True, "azure": False}
 SECRET = "sk-upstream-very-secret-0123456789"
 TOKEN = "an-admin-token-that-is-long-enough"
 CHANNEL = {"name": "one", "vendor": "openai", "keys": [SECRET]}

@@ -29,6 +29,7 @@ def main() -> None:
 @click.option("--demo", is_flag=True, help="Make an admin token, a free and a paid key, and print them.")
 def serve(config: Path | None, host: str, port: int, data_dir: Path, demo: bool) -> None:
     """Run the whole service on one origin."""
+    from farebox.adapters.catalog_tables import CatalogError
     from farebox.bootstrap import BadEnvironment
     from farebox.errors import StoreUnavailable
     from farebox.local.data_dir import DirectoryInUse
@@ -42,6 +43,10 @@ def serve(config: Path | None, host: str, port: int, data_dir: Path, demo: bool)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(f"settings: {problem}", err=True)
+        sys.exit(2)
+    except CatalogError as error:
+        for problem in error.problems:
+            click.echo(f"catalog: {problem}", err=True)
         sys.exit(2)
     except StoreUnavailable:
         raise click.ClickException("the store does not answer; [store] endpoint says where it is") from None

@@ -48,7 +48,8 @@ class ChannelSettings:
 class Settings:
     """`admin_token` is None where the admin API is off. `signup_credit_nano` is nano-CA.
 
-    `previous_receipt_keys`: public keys (raw Ed25519) that signed receipts before the present one.
+    `catalog_files`: the operator's own price lists. `previous_receipt_keys`: public keys (raw Ed25519) that signed
+    receipts before the present one.
     """
 
     store_endpoint: str | None = None
@@ -59,10 +60,11 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     previous_receipt_keys: tuple[bytes, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
+    catalog_files: tuple[str, ...] = ()
 
 
 Table = Mapping[str, Any]
-Sections = ("store", "admin", "free", "signup", "network", "receipts", "github", "stripe", "channel")
+Sections = ("store", "admin", "free", "signup", "network", "receipts", "catalog", "github", "stripe", "channel")
 LATER_SECTIONS = {
     "github": ("client_id", "client_secret", "base_url", "api_url"),
     "stripe": ("api_key", "webhook_secret", "base_url"),
@@ -182,6 +184,7 @@ def read(
         signup_credit_nano=_credit(reader, reader.table(document, "signup", ("credit",))),
         trusted_proxies=_proxies(reader, reader.table(document, "network", ("trusted_proxies",))),
         previous_receipt_keys=_previous_keys(reader, reader.table(document, "receipts", ("previous_keys",))),
+        catalog_files=reader.texts(reader.table(document, "catalog", ("files",)), "catalog.files"),
         channels=_channels(reader, document.get("channel", []), vendors),
     )
     if reader.problems:

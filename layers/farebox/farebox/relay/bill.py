@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from farebox.dialects.wire import Tap
+from farebox.domain.catalog import ANSWERED_AS
 from farebox.domain.outcome import RULES, Ending
 from farebox.domain.pricing import Line, lines_of, total_nano_ca
 from farebox.domain.receipts import Receipt
@@ -47,7 +48,7 @@ def usage_of(plan: Plan, tap: Tap, heard_ms: HeardMs) -> Usage:
 
 def bill(plan: Plan, usage: Usage, ending: Ending, service_tier: str | None) -> Bill:
     """The arithmetic by the outcome table. `service_tier`: what the vendor says it served."""
-    rated = plan.price.rates_for(input_tokens=usage.input_tokens, service_tier=service_tier or plan.ask.service_tier)
+    rated = plan.price.rates_for(input_tokens=usage.input_tokens, service_tier=_served(plan, service_tier))
     if not RULES[ending].billed:
         return Bill(Usage(), (), 0, 0, rated.version)
     if plan.free:
@@ -56,6 +57,14 @@ def bill(plan: Plan, usage: Usage, ending: Ending, service_tier: str | None) -> 
     total = total_nano_ca(lines)
     cost = min(total, plan.hold_nano)
     return Bill(usage, lines, cost, total - cost, rated.version)
+
+
+def _served(plan: Plan, said: str | None) -> str | None:
+    """The tier to charge: what the vendor says it served, if that was asked for. Nobody pays for an unasked one."""
+    asked = plan.ask.service_tier
+    if said is None or asked is None:
+        return asked
+    return said if said in (asked, ANSWERED_AS.get(asked)) else None
 
 
 def receipt(

@@ -124,7 +124,7 @@ def _sent(incoming: Incoming, body: Fields) -> tuple[SentImage, ...]:
     fidelity = body.get("input_fidelity")
     if fidelity not in (None, "high", "low"):
         raise refuse("input_fidelity", zh="必须是 high 或 low", en="it must be high or low")
-    detail = "high" if fidelity == "high" else "auto"
+    detail = "high" if fidelity == "high" else "low"
     if incoming.form is not None or incoming.files:
         for name in LINKED:
             for spelled in (name, f"{name}[]"):
