@@ -6,7 +6,7 @@ import asyncio
 import os
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def build(
     """
     clock = clock or clock_of(environ)
     random = SystemRandomness()
-    catalog = load_catalog()
+    catalog = load_catalog(extra=[Path(name) for name in settings.catalog_files])
     routes = Channels(channels or configured_channels(settings), random, clock)
     limits = limits or Limits(free=settings.free)
     to_store, to_upstream = LazySession(store_session), LazySession(partial(new_session, limits.silence_s))
@@ -307,7 +307,9 @@ def settings_of(
             raise settings_module.SettingsError([f"{path.name}: {error}"]) from None
     if "admin" not in document and environ.get("FAREBOX_ADMIN_TOKEN"):
         document["admin"] = {"token": "env:FAREBOX_ADMIN_TOKEN"}
-    return settings_module.read(document, resolver(environ), vendors=VENDOR_HAS_ADDRESS, needed=needed)
+    settings = settings_module.read(document, resolver(environ), vendors=VENDOR_HAS_ADDRESS, needed=needed)
+    folder = path.parent if path is not None else Path()
+    return replace(settings, catalog_files=tuple(str(folder / name) for name in settings.catalog_files))
 
 
 def clock_of(environ: Mapping[str, str]) -> SystemClock:
