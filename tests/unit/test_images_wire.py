@@ -135,7 +135,7 @@ def test_a_form_is_read_as_json_is() -> None:
 
 
 def test_an_image_of_unknown_size_is_sent_all_the_same() -> None:
-    assert EDITS.read(edit(("image", "cat.heic", b"\x00\x00\x00 ftypheic"))).images == (SentImage(0, 0, "auto"),)
+    assert EDITS.read(edit(("image", "cat.heic", b"\x00\x00\x00 ftypheic"))).images == (SentImage(0, 0, "low"),)
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,17 @@ def test_a_form_without_a_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("images", "sent"),
     [
-        ({"images": [{"image_url": LINK}]}, (SentImage(),)),
-        ({"images": [{"image_url": data_url(640, 480)}, {"image_url": LINK}]}, (SentImage(640, 480), SentImage())),
+        ({"images": [{"image_url": LINK}]}, (SentImage(detail="low"),)),
+        (
+            {"images": [{"image_url": data_url(640, 480)}, {"image_url": LINK}]},
+            (SentImage(640, 480, "low"), SentImage(detail="low")),
+        ),
         (
             {"images": [{"image_url": {"url": LINK}}], "mask": {"image_url": data_url(8, 8)}},
-            (SentImage(), SentImage(8, 8)),
+            (SentImage(detail="low"), SentImage(8, 8, "low")),
         ),
-        ({"image": {"url": data_url(8, 8)}}, (SentImage(8, 8),)),
-        ({"image": [LINK, data_url(8, 8)]}, (SentImage(), SentImage(8, 8))),
+        ({"image": {"url": data_url(8, 8)}}, (SentImage(8, 8, "low"),)),
+        ({"image": [LINK, data_url(8, 8)]}, (SentImage(detail="low"), SentImage(8, 8, "low"))),
         ({"image": LINK, "input_fidelity": "high"}, (SentImage(detail="high"),)),
     ],
 )
@@ -211,7 +214,7 @@ def test_images_in_json_that_are_none_are_refused(images: dict[str, Any], param:
 def test_a_variation_is_of_one_image_and_has_no_prompt() -> None:
     ask = VARIATIONS.read(form(("model", None, b"dall-e-2"), ("n", None, b"2"), IMAGE))
 
-    assert (ask.images, ask.pictures, ask.count_input(len)) == ((SentImage(640, 480),), Pictures(2), 0)
+    assert (ask.images, ask.pictures, ask.count_input(len)) == ((SentImage(640, 480, "low"),), Pictures(2), 0)
     assert refused(VARIATIONS, form(("model", None, b"dall-e-2"))) == "image"
     assert refused(VARIATIONS, form(("model", None, b"dall-e-2"), IMAGE, ("mask", "m", b""))) == "mask"
 

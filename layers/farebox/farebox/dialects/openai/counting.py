@@ -10,10 +10,10 @@ sets of API-reported figures. Tool calls in the history and `response_format` ar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from farebox.dialects.json_text import json_text, listed
 from farebox.dialects.openai.parts import is_audio, is_image
 
 Count = Callable[[str], int]
@@ -55,7 +55,7 @@ DEPTH_MAX = 16  # schemas nested deeper count as their JSON text
 
 def count_chat(body: Mapping[str, Json], count: Count) -> int:
     """Prompt tokens of a chat.completions body, images and sound left out."""
-    messages = _listed(body.get("messages"))
+    messages = listed(body.get("messages"))
     functions = list(_functions(body))
     shared = next((at for at, message in enumerate(messages) if _role(message) in SYSTEM_ROLES), None)
     tokens = REPLY_TOKENS
@@ -73,7 +73,7 @@ def count_completion_prompt(prompt: Json, count: Count) -> int:
         return 0
     if isinstance(prompt, list):
         return sum(_item_tokens(item, count) for item in prompt)
-    return count(_text(prompt))
+    return count(json_text(prompt))
 
 
 def count_embedding_input(given: Json, count: Count) -> int:
@@ -86,7 +86,7 @@ def _item_tokens(item: Json, count: Count) -> int:
         return 1
     if isinstance(item, list) and all(_is_token(token) for token in item):
         return len(item)
-    return count(_text(item))
+    return count(json_text(item))
 
 
 def _is_token(value: Json) -> bool:
@@ -99,26 +99,26 @@ def _is_token(value: Json) -> bool:
 def _message_tokens(message: Json, count: Count, *, padding: str) -> int:
     """One message. `padding` ends the first system message when functions follow in it, before it is tokenized."""
     if not isinstance(message, Mapping):
-        return MESSAGE_TOKENS + count(_text(message) + padding)
+        return MESSAGE_TOKENS + count(json_text(message) + padding)
     texts = list(_content_texts(message.get("content")))
     if padding:
         texts[-1:] = [(texts[-1] if texts else "") + padding]
-    texts += [_text(message[member]) for member in SPOKEN_MEMBERS if message.get(member)]
+    texts += [json_text(message[member]) for member in SPOKEN_MEMBERS if message.get(member)]
     tokens = MESSAGE_TOKENS + sum(count(text) for text in texts)
     role = message.get("role")
     if role is not None:
-        tokens += count(_text(role))
+        tokens += count(json_text(role))
     if message.get("name"):
-        tokens += NAME_TOKENS + count(_text(message["name"]))
+        tokens += NAME_TOKENS + count(json_text(message["name"]))
     if _role(message) in RESULT_ROLES:
         tokens += RESULT_TOKENS
     if message.get("function_call"):
         tokens += _call_tokens(message["function_call"], count)
-    return tokens + sum(_call_tokens(_inner(call), count) for call in _listed(message.get("tool_calls")))
+    return tokens + sum(_call_tokens(_inner(call), count) for call in listed(message.get("tool_calls")))
 
 
 def _role(message: Json) -> str:
-    return _text(message.get("role", "")) if isinstance(message, Mapping) else ""
+    return json_text(message.get("role", "")) if isinstance(message, Mapping) else ""
 
 
 def _content_texts(content: Json) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _content_texts(content: Json) -> Iterator[str]:
             if not is_image(part) and not is_audio(part):
                 yield _part_text(part)
     elif content is not None:
-        yield _text(content)
+        yield json_text(content)
 
 
 def _part_text(part: Json) -> str:
@@ -135,15 +135,15 @@ def _part_text(part: Json) -> str:
         text = part.get(TEXT_MEMBER.get(part["type"], ""))
         if isinstance(text, str):
             return text
-    return _text(part)
+    return json_text(part)
 
 
 def _call_tokens(call: Json, count: Count) -> int:
     """A call that the model made earlier: {name, arguments}, or a custom tool's {name, input}."""
     if not isinstance(call, Mapping):
-        return CALL_TOKENS + count(_text(call))
+        return CALL_TOKENS + count(json_text(call))
     said = (call.get(member) for member in ("name", "arguments", "input"))
-    return CALL_TOKENS + sum(count(_text(text)) for text in said if text is not None)
+    return CALL_TOKENS + sum(count(json_text(text)) for text in said if text is not None)
 
 
 def _inner(tool: Json) -> Json:
@@ -159,9 +159,9 @@ def _inner(tool: Json) -> Json:
 
 
 def _functions(body: Mapping[str, Json]) -> Iterator[Json]:
-    for tool in _listed(body.get("tools")):
+    for tool in listed(body.get("tools")):
         yield _inner(tool)
-    yield from _listed(body.get("functions"))
+    yield from listed(body.get("functions"))
 
 
 def _namespace(functions: list[Json]) -> str:
@@ -173,13 +173,13 @@ def _namespace(functions: list[Json]) -> str:
 
 def _function_lines(function: Json) -> Iterator[str]:
     if not isinstance(function, Mapping):
-        yield _text(function)
+        yield json_text(function)
         return
     if function.get("description"):
-        yield f"// {_text(function['description'])}"
+        yield f"// {json_text(function['description'])}"
     if function.get("format"):  # a custom tool's grammar
-        yield f"// {_text(function['format'])}"
-    name, parameters = _text(function.get("name", "")), function.get("parameters")
+        yield f"// {json_text(function['format'])}"
+    name, parameters = json_text(function.get("name", "")), function.get("parameters")
     properties = _properties(parameters, indent=0, depth=0)
     if properties:
         yield f"type {name} = (_: {{"
@@ -188,21 +188,21 @@ def _function_lines(function: Json) -> Iterator[str]:
     else:
         yield f"type {name} = () => any;"
     if isinstance(parameters, Mapping):
-        yield from (_text(parameters[member]) for member in DEFINITIONS if parameters.get(member))
+        yield from (json_text(parameters[member]) for member in DEFINITIONS if parameters.get(member))
 
 
 def _properties(schema: Json, *, indent: int, depth: int) -> str:
     """An object schema's members, one a line, without braces; "" if it has none."""
     if not isinstance(schema, Mapping):
-        return "" if schema is None else _text(schema)
+        return "" if schema is None else json_text(schema)
     members = schema.get("properties")
     if not isinstance(members, Mapping):
-        return _text(schema) if members is not None or any(member in schema for member in ELSEWHERE) else ""
-    required = {name for name in _listed(schema.get("required")) if isinstance(name, str)}
+        return json_text(schema) if members is not None or any(member in schema for member in ELSEWHERE) else ""
+    required = {name for name in listed(schema.get("required")) if isinstance(name, str)}
     margin, lines = " " * indent, []
     for name, member in members.items():
         if isinstance(member, Mapping) and member.get("description") and indent < DESCRIPTION_INDENT_MAX:
-            lines.append(f"{margin}// {_text(member['description'])}")
+            lines.append(f"{margin}// {json_text(member['description'])}")
         optional = "" if name in required else "?"
         lines.append(f"{margin}{name}{optional}: {_type(member, indent=indent, depth=depth + 1)},")
     return "\n".join(lines)
@@ -211,21 +211,21 @@ def _properties(schema: Json, *, indent: int, depth: int) -> str:
 def _type(schema: Json, *, indent: int, depth: int) -> str:
     """A JSON schema as a TypeScript type."""
     if not isinstance(schema, Mapping) or depth > DEPTH_MAX:
-        return _text(schema)
+        return json_text(schema)
     for member, operator in UNION.items():
         if isinstance(schema.get(member), list):
             return operator.join(_type(each, indent=indent, depth=depth + 1) for each in schema[member])
     if isinstance(schema.get("enum"), list):
-        return " | ".join(f'"{value}"' if isinstance(value, str) else _text(value) for value in schema["enum"])
+        return " | ".join(f'"{value}"' if isinstance(value, str) else json_text(value) for value in schema["enum"])
     kinds = _kinds(schema)
     if not kinds:
-        return _text(schema)
+        return json_text(schema)
     return " | ".join(_typed(kind, schema, indent=indent, depth=depth) for kind in kinds)
 
 
 def _kinds(schema: Mapping[str, Json]) -> list[str]:
     """The schema's types, each once; none if one is unknown. More would render a member twice, at every depth."""
-    kinds = _listed(schema.get("type", "object" if "properties" in schema else None))
+    kinds = listed(schema.get("type", "object" if "properties" in schema else None))
     known = all(isinstance(kind, str) and (kind in PLAIN_TYPES or kind in NESTED_TYPES) for kind in kinds)
     return list(dict.fromkeys(kinds)) if known else []
 
@@ -249,7 +249,7 @@ def _choice_tokens(body: Mapping[str, Json], count: Count) -> int:
             tokens += CHOICE_NONE_TOKENS
         elif isinstance(choice, Mapping):
             inner = _inner(choice)
-            tokens += CHOICE_NAMED_TOKENS + count(_text(inner.get("name", inner)))
+            tokens += CHOICE_NAMED_TOKENS + count(json_text(inner.get("name", inner)))
     return tokens
 
 
@@ -259,40 +259,4 @@ def _response_format_tokens(response_format: Json, count: Count) -> int:
         return 0
     wrapper = response_format.get("json_schema")
     schema = wrapper.get("schema", wrapper) if isinstance(wrapper, Mapping) else wrapper
-    return RESPONSE_FORMAT_TOKENS + count(_text(schema))
-
-
-# Any JSON
-
-
-def _listed(value: Json) -> list[Json]:
-    """A list as it is, nothing as no items, anything else as one item."""
-    if isinstance(value, list):
-        return value
-    return [] if value is None else [value]
-
-
-def _text(value: Json) -> str:
-    """A string as it is, anything else as minified JSON."""
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (RecursionError, TypeError, ValueError):
-        return ",".join(_leaves(value))
-
-
-def _leaves(value: Json) -> Iterator[str]:
-    """Every key and scalar of a value that is nested too deeply to be dumped, plus a bracket for each container."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Mapping):
-            yield "{"
-            yield from map(str, item)
-            stack.extend(item.values())
-        elif isinstance(item, list | tuple):
-            yield "["
-            stack.extend(item)
-        else:
-            yield str(item)
+    return RESPONSE_FORMAT_TOKENS + count(json_text(schema))

@@ -12,8 +12,9 @@ from farebox.dialects.openai.usage import read_io_usage
 from farebox.dialects.openai.waiting_text import any_json
 from farebox.domain.usage import Source, Usage
 
-COMPLETED = (".completed",)
-UNFINISHED = (".partial_image",)
+COMPLETED = ".completed"
+UNFINISHED = ".partial_image"
+"""How the type of an event ends: "image_generation" and "image_edit" stand before it."""
 TOKENS: dict[str, tuple[int, int]] = {"low": (272, 408), "medium": (1056, 1584), "high": (4160, 6240)}
 """Quality → output tokens of a square image, and of an oblong one at most.
 https://platform.openai.com/docs/guides/image-generation"""
@@ -105,9 +106,9 @@ class ImagesTap:
         return None  # the two sides are reported together
 
     def counted(self) -> Usage:
-        """The finished images; and tokens, by the published table, for those that it is not known of which are paid so.
+        """The finished images, and by the published table the tokens that they are: the price says what counts.
 
-        An unfinished image of which something was shown has cost a whole one.
+        An unfinished image of which something was shown has cost the tokens of a whole one.
         """
         begun = 1 if self._partial and self._made < self._asked.count else 0
         square, oblong = TOKENS.get(self._quality or "", TOKENS["high"])

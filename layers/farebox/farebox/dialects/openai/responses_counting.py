@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from farebox.dialects.ask import Count
+from farebox.dialects.json_text import listed
 from farebox.dialects.openai.counting import count_chat
 
 Json = Any
@@ -70,12 +71,12 @@ def _message(item: Json) -> Json:
     if kind in ("function_call_output", "custom_tool_call_output"):
         return {"role": "tool", "content": item.get("output")}
     if kind == "reasoning":
-        return {"content": [*_listed(item.get("summary")), *_listed(item.get("content"))]}
+        return {"content": [*listed(item.get("summary")), *listed(item.get("content"))]}
     return {"content": {"item": item}}
 
 
 def _functions(tools: Json) -> Iterator[Json]:
-    for tool in _listed(tools):
+    for tool in listed(tools):
         kind = tool.get("type") if isinstance(tool, Mapping) else None
         if kind == "namespace" and isinstance(tool.get("tools"), list):
             yield {"name": tool.get("name", ""), "description": tool.get("description")}
@@ -89,7 +90,3 @@ def _functions(tools: Json) -> Iterator[Json]:
 def _sealed_tokens(item: Json) -> int:
     sealed = item.get("encrypted_content") if isinstance(item, Mapping) else None
     return -(-len(sealed) // SEALED_CHARS_PER_TOKEN) if isinstance(sealed, str) else 0
-
-
-def _listed(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else [] if value is None else [value]
