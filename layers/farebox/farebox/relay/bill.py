@@ -11,7 +11,7 @@ from farebox.domain.catalog import ANSWERED_AS
 from farebox.domain.outcome import RULES, Ending
 from farebox.domain.pricing import Line, lines_of, total_nano_ca
 from farebox.domain.receipts import Receipt
-from farebox.domain.usage import INPUT_TOKENS, Usage
+from farebox.domain.usage import INPUT_TOKENS, Source, Usage
 from farebox.relay.attempts import Attempt
 from farebox.relay.bounds import PER_IMAGE, has_price, picture_unit
 from farebox.relay.plan import Plan
@@ -118,13 +118,23 @@ def _tokens(plan: Plan, tap: Tap, _: HeardMs) -> Usage:
     counted = reported or tap.counted()
     sent = None if per_image else tap.sent()
     if sent is None or sent.input_tokens > max(plan.model.context_tokens, plan.input_tokens_max):
-        sent = Usage({"input_token": plan.input_tokens}, {"input_token": "counted"})
+        sent = _sent(plan, images_tokens=0 if per_image else plan.images_tokens)
     came = {unit: count for unit, count in counted.counts.items() if unit not in INPUT_TOKENS}
     usage = Usage({**sent.counts, **came}, {**sent.sources, **{unit: counted.sources[unit] for unit in came}})
     if not per_image:
         return usage
     # The seed's note 3: a streamed image has a price of its own, so its tokens are not charged as text as well.
     return Usage({**usage.counts, PER_IMAGE: per_image}, {**usage.sources, PER_IMAGE: "counted"})
+
+
+def _sent(plan: Plan, *, images_tokens: int) -> Usage:
+    """Our own count of what went. An image of unknown size (a link is never followed) is taken for the largest."""
+    sized = all(image.width for image in plan.ask.images)
+    unit = "image_input_token" if "image_input_token" in plan.price.rates else "input_token"
+    counts = {"input_token": plan.input_tokens}
+    counts[unit] = counts.get(unit, 0) + images_tokens
+    source: Source = "counted" if sized or not images_tokens else "estimated"
+    return Usage(counts, dict.fromkeys(counts, "counted") | {unit: source})
 
 
 def _believable(reported: Usage, plan: Plan, tap: Tap) -> bool:

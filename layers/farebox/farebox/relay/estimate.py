@@ -57,7 +57,7 @@ class Estimator:
         return {
             "model": plan.model.id,
             "endpoint": plan.wire.name,
-            "input_tokens": plan.input_tokens,
+            "input_tokens": plan.input_tokens + plan.images_tokens,
             "at_most": dict(plan.bounds),
             "price_version": plan.price.version,
             "max_cost": money.format_ca(plan.hold_nano),

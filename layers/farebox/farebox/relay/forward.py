@@ -114,7 +114,7 @@ class _One:
                 self.empty = passage
                 raise
         elif way.wire.binary and "content-length" not in answer.headers:
-            await BinaryPassage(answer, relayed, self.seal).run()
+            await BinaryPassage(answer, relayed, self.seal, patience).run()
         else:
             await self._plain(answer)
         relayed.finished = True

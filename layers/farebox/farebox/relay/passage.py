@@ -92,8 +92,8 @@ class Passage:
         self._hold(seen)
         if tap.done:
             await self._end()
-        elif self.held and tap.content_seen and not self._waits_for_the_end():
-            await self._release()
+        elif self.held and tap.content_seen:
+            await self._release(keep=1 if self._may_be_the_end() else 0)
         if tap.error_seen:
             raise ErrorAnswer
 
@@ -123,8 +123,11 @@ class Passage:
         if self.held_bytes > HELD_BYTES_MAX:
             raise TooLarge
 
-    def _waits_for_the_end(self) -> bool:
-        """Where a stream just ends, what completes it must not be seen before the conclusion is on record."""
+    def _may_be_the_end(self) -> bool:
+        """Where a stream just ends, what completes it must not be seen before the conclusion is on record.
+
+        Some models say STOP on every event, so it is always the latest one that waits.
+        """
         return self.bridge is None and not self.way.wire.end_marker and self.relayed.tap.finished
 
     async def _end(self) -> None:
@@ -152,8 +155,10 @@ class Passage:
         last = self.bridge.end() if self.bridge is not None else []
         await self.relayed.delivery.send([*self.held, *last], self.answer.headers)
 
-    async def _release(self) -> None:
-        frames, self.held, self.held_bytes = self.held, [], 0
+    async def _release(self, *, keep: int = 0) -> None:
+        cut = len(self.held) - keep
+        frames, self.held = self.held[:cut], self.held[cut:]
+        self.held_bytes = sum(map(len, self.held))
         if frames and not (self.relayed.cancelled and not self.relayed.delivered):
             # A cancelled stream that is still heard out is heard out for its usage alone.
             self.patience.reschedule(None)
@@ -167,6 +172,7 @@ class BinaryPassage:
     answer: Answer
     relayed: Relayed
     seal: Seal
+    patience: asyncio.Timeout
 
     async def run(self) -> None:
         """Returns at the proper end. Raises UpstreamFailure."""
@@ -180,6 +186,7 @@ class BinaryPassage:
             tap.see(chunk)
             if tap.error_seen:
                 raise ErrorAnswer
+            self.patience.reschedule(None)
             if last:
                 await relayed.delivery.send([last], self.answer.headers)
             last = chunk

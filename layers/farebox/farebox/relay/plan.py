@@ -33,7 +33,7 @@ OUTPUT_TOKENS_MIN = 16
 class Plan:
     """What will be sent, whither it may go, and what it can cost. Token figures are whole-request figures.
 
-    `input_tokens` is our count, `input_tokens_max` the bound above it, `output_tokens_max` the bound over all choices;
+    `input_tokens` is our count of the text, `images_tokens` that of the images, `input_tokens_max` the bound above both, `output_tokens_max` the bound over all choices;
     `bounds` has every priced unit's. `ways`: in the order in which to try them. `terms`: for their bridges.
     """
 
@@ -45,6 +45,7 @@ class Plan:
     ways: tuple[Way, ...]
     terms: Terms
     input_tokens: int
+    images_tokens: int
     input_tokens_max: int
     output_tokens_max: int
     sound_ms: int
@@ -126,6 +127,8 @@ class Planner:
         bounds.check_priced(ask, price)
         images_tokens = bounds.image_tokens_of(ask, model)
         input_tokens = await self._count(ask, model, request.body)
+        if input_tokens > model.context_tokens > 0:
+            raise _too_long(model)
         if free and input_tokens + images_tokens > self._free_input_tokens_max:
             raise PromptTooLong(limit_tokens=self._free_input_tokens_max)
         output_tokens_max = bounds.output_tokens_max(ask, model)
@@ -149,6 +152,7 @@ class Planner:
             ways=found,
             terms=_terms(ask, model, found[0], now_ms, unique_id),
             input_tokens=input_tokens,
+            images_tokens=images_tokens,
             input_tokens_max=text_tokens_max + images_tokens + ask.bounds.get("input_token", 0),
             output_tokens_max=output_tokens_max,
             sound_ms=sound_ms,
@@ -221,6 +225,14 @@ def body_for(way: Way, plan: Plan) -> bytes:
 
 
 OPTIONS = "stream_options"
+
+
+def _too_long(model: Model) -> InvalidRequest:
+    """The vendor would refuse it, or charge a long context that has no price here."""
+    return InvalidRequest(
+        zh=f"输入超过该模型的上下文长度 {model.context_tokens} tokens。",
+        en=f"The input exceeds the model's context of {model.context_tokens} tokens.",
+    )
 
 
 def _able(plan: Plan) -> tuple[Way, ...]:
