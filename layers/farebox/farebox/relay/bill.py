@@ -133,8 +133,10 @@ def _sent(plan: Plan, *, images_tokens: int) -> Usage:
     unit = "image_input_token" if "image_input_token" in plan.price.rates else "input_token"
     counts = {"input_token": plan.input_tokens}
     counts[unit] = counts.get(unit, 0) + images_tokens
-    source: Source = "counted" if sized or not images_tokens else "estimated"
-    return Usage(counts, dict.fromkeys(counts, "counted") | {unit: source})
+    sources: dict[str, Source] = dict.fromkeys(counts, "counted")
+    if images_tokens and not sized:
+        sources[unit] = "estimated"
+    return Usage(counts, sources)
 
 
 def _believable(reported: Usage, plan: Plan, tap: Tap) -> bool:

@@ -66,6 +66,8 @@ def bounds_of(
     ask: Ask, model: Model, price: Price, *, text_tokens: int, images_tokens: int, output_tokens: int, sound_ms: int
 ) -> dict[str, int]:
     """Unit → the most of it, for every unit that has a price. `text_tokens` with its margin; `sound_ms` as measured."""
+    if "web_search" in ask.needs.values():  # what is found is read as well, and nobody knows how long it is
+        text_tokens = max(text_tokens, model.context_tokens)
     bounds = {
         **ask.bounds,
         "input_token": text_tokens + ask.bounds.get("input_token", 0),

@@ -33,7 +33,8 @@ OUTPUT_TOKENS_MIN = 16
 class Plan:
     """What will be sent, whither it may go, and what it can cost. Token figures are whole-request figures.
 
-    `input_tokens` is our count of the text, `images_tokens` that of the images, `input_tokens_max` the bound above both, `output_tokens_max` the bound over all choices;
+    `input_tokens` is our count of the text, `images_tokens` that of the images, `input_tokens_max` the bound above
+    both, `output_tokens_max` the bound over all choices;
     `bounds` has every priced unit's. `ways`: in the order in which to try them. `terms`: for their bridges.
     """
 
