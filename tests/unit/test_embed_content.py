@@ -1,4 +1,4 @@
-"""Gemini's embedContent at a vendor of OpenAI's embeddings."""
+"""Gemini's embedContent and batchEmbedContents at a vendor of OpenAI's embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox.dialects.bridge import Terms
-from farebox.dialects.bridges.embed_content_to_embeddings import BRIDGE
+from farebox.dialects.bridges.embed_content_to_embeddings import BATCH_BRIDGE, BRIDGE
 from farebox.errors import InvalidRequest
 
 TERMS = Terms(
@@ -30,7 +30,9 @@ JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["parts", "text", "data", "embedding", "role"]), inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["parts", "text", "data", "embedding", "role", "content", "index"]), inner, max_size=3
+        ),
     ),
     max_leaves=8,
 )
@@ -112,6 +114,55 @@ def test_no_json_raises_anything_but_what_is_promised(content: Any, size: Any) -
         assert crossed(content=content, outputDimensionality=size)["input"]
     with contextlib.suppress(ValueError):
         assert json.loads(BRIDGE.answer(json.dumps(content).encode(), TERMS))["embedding"]["values"]
+
+
+def batch(*requests: Any, **body: Any) -> Any:
+    return json.loads(BATCH_BRIDGE.request({"requests": list(requests), **body}, TERMS))
+
+
+def test_a_batch_of_texts_is_one_request_with_one_size() -> None:
+    one = {"model": "models/public-name", "content": CONTENT, "taskType": "CLUSTERING", "outputDimensionality": 8}
+    two = {"content": {"parts": {"text": "ho"}}, "output_dimensionality": 8}
+
+    assert batch(one, two) == {**SENT, "input": ["hi", "ho"], "dimensions": 8}
+    assert batch({"content": CONTENT}) == {**SENT, "input": ["hi"]}
+
+
+@pytest.mark.parametrize(
+    ("requests", "param"),
+    [
+        ([], "requests"),
+        ("secret", "requests"),
+        (["secret"], "requests"),
+        ([{"content": CONTENT}, {"content": "secret"}], "requests[1].content"),
+        ([{"content": {"parts": [{"text": 5}]}}], "requests[0].content.parts[0].text"),
+        ([{"content": CONTENT, "outputDimensionality": -1}], "requests[0].outputDimensionality"),
+        ([{"content": CONTENT, "outputDimensionality": 1}, {"content": CONTENT}], "requests[1].outputDimensionality"),
+        ([{"content": CONTENT, "autoTruncate": True}], "requests[0].autoTruncate"),
+    ],
+)
+def test_what_is_no_text_in_a_batch_is_refused_by_name(requests: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        BATCH_BRIDGE.request({"requests": requests}, TERMS)
+
+    assert caught.value.param == param
+    assert "secret" not in caught.value.en + caught.value.zh
+
+
+def test_a_batchs_vectors_come_in_the_order_of_its_requests() -> None:
+    said = b'{"data":[{"index":1,"embedding":[2e0]},{"index":0,"embedding":[1.50]}]}'
+
+    assert BATCH_BRIDGE.answer(said, TERMS) == b'{"embeddings":[{"values":[1.50]},{"values":[2e0]}]}'
+    with pytest.raises(ValueError):
+        BATCH_BRIDGE.answer(b'{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[]}]}', TERMS)
+
+
+@given(JSON, JSON)
+def test_no_batch_raises_anything_but_what_is_promised(requests: Any, data: Any) -> None:
+    with contextlib.suppress(InvalidRequest):
+        assert json.loads(BATCH_BRIDGE.request({"requests": requests}, TERMS))["input"]
+    with contextlib.suppress(ValueError):
+        assert json.loads(BATCH_BRIDGE.answer(json.dumps({"data": data}).encode(), TERMS))["embeddings"]
 
 
 def test_embeddings_are_never_streamed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farebox.dialects.anthropic.messages import MESSAGES
-from farebox.dialects.gemini.embed_content import EMBED_CONTENT
+from farebox.dialects.gemini.embed_content import BATCH_EMBED_CONTENTS, EMBED_CONTENT
 from farebox.dialects.gemini.generate_content import GENERATE_CONTENT
 from farebox.dialects.openai.audio import SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from farebox.dialects.openai.chat import CHAT
@@ -31,5 +31,6 @@ WIRES: dict[str, Wire] = {
         MESSAGES,
         GENERATE_CONTENT,
         EMBED_CONTENT,
+        BATCH_EMBED_CONTENTS,
     )
 }

@@ -18,7 +18,7 @@ Shape = Callable[[Model], dict[str, Any]]
 SERVED_KINDS = frozenset(kind for wire in WIRES.values() for kind in wire.kinds)
 GEMINI_METHODS = {
     "chat": ["generateContent", "streamGenerateContent", "countTokens"],
-    "embedding": ["embedContent"],
+    "embedding": ["embedContent", "batchEmbedContents"],
 }
 
 

@@ -36,6 +36,7 @@ METHODS: dict[str, tuple[str, bool | None]] = {
     "generateContent": ("generateContent", False),
     "streamGenerateContent": ("generateContent", True),
     "embedContent": ("embedContent", None),
+    "batchEmbedContents": ("batchEmbedContents", None),
 }
 """Gemini's methods behind a model's name → the operation, and whether its answer is a stream."""
 _GEMINI = re.compile(r"/v1beta/models/([^:]{1,200}):([A-Za-z]{1,40})")

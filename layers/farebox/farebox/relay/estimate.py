@@ -20,6 +20,7 @@ BY_MEMBER: dict[str, tuple[str, ...]] = {
     "messages": ("chat.completions",),
     "contents": ("generateContent",),
     "content": ("embedContent",),
+    "requests": ("batchEmbedContents",),
     "prompt": ("completions", "images.generations"),
     "input": ("responses", "embeddings", "audio.speech", "moderations"),
 }

@@ -14,6 +14,7 @@ GOOGLE = Vendor(
             paths={
                 "generateContent": "/models/{model}:{method}",
                 "embedContent": "/models/{model}:embedContent",
+                "batchEmbedContents": "/models/{model}:batchEmbedContents",
                 "countTokens": "/models/{model}:countTokens",
             },
             auth=header("x-goog-api-key"),
