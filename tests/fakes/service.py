@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,12 @@ class RunningFarebox:
         limits: Limits | None = None,
         store_endpoint: str | None = None,
         channels: tuple[Channel, ...] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = SetClock()
         self._store_endpoint = store_endpoint  # None: an embedded store of its own
         self._limits = limits
+        self._environ = environ  # None: empty, and uploads lie in a folder
         self._channels = channels  # None: one that plays every model, by OpenAI's door
         self.settings = settings or Settings(admin_token=ADMIN_TOKEN)
         self._data_dir = data_dir
@@ -154,13 +156,13 @@ class RunningFarebox:
             self.settings,
             Secrets(b"p" * 32, b"s" * 32),
             StorePlace(self._store_endpoint or self.store.endpoint, "us-east-1", "test-", local=True),
-            environ={},
+            environ=self._environ or {},
             encodings=ENCODINGS,
             telemetry=NoTelemetry(),
             channels=self._channels or (channel,),
             clock=self.clock,
             limits=self._limits,
-            uploads_folder=self.uploads_folder,
+            uploads_folder=self.uploads_folder if self._environ is None else None,
         )
         await ensure(self.services.db, self.services.tables)
         app = OneOrigin(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from io import BytesIO
 
 import aiohttp
 
@@ -15,6 +16,8 @@ from farebox.adapters.http_session import Session
 from farebox.relay.upstream_errors import Cut, Stalled, TooLarge, Unreachable
 
 CONNECT_S = 10
+LARGE_BYTES = 1024 * 1024
+"""A longer body is written piece by piece, and aiohttp warns of one that is not."""
 
 
 def new_session(silence_s: float) -> aiohttp.ClientSession:
@@ -84,8 +87,9 @@ class AiohttpUpstream:
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[AiohttpAnswer]:
+        data = BytesIO(body) if len(body) > LARGE_BYTES else body
         with _mapped(Unreachable):
-            response = await self._session().post(url, data=body, headers=headers, allow_redirects=False)
+            response = await self._session().post(url, data=data, headers=headers, allow_redirects=False)
         answer = AiohttpAnswer(response)
         try:
             yield answer
