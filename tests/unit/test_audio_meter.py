@@ -156,6 +156,20 @@ def test_junk_between_frames_hides_none(junk: bytes) -> None:
     assert at_least(pieces[0] + pieces[1] + b"".join(junk + piece for piece in pieces[2:]), 1008)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_false_frames_hide_no_real_ones(times: int) -> None:
+    # Headers of frames of 1,044 bytes, among real ones of 144: decoders find the real ones behind them.
+    tone = TONES["layer_2.mpga"]
+    false = b"\xff\xfb\xe4\x00" * times
+    pieces = [tone[at : at + 288] for at in range(0, len(tone), 288)]
+
+    assert at_least(tone[:288] + b"".join(false + piece for piece in pieces), 1008)
+    paired = bytearray((tone[:288] + false + tone * 20)[:60_000])
+    for at in range(288, len(paired) - 4, 3 * 1044):
+        paired[at : at + 4] = paired[at + 1044 : at + 1048] = b"\xff\xfb\xe4\x00"
+    assert at_least(bytes(paired), 9000)
+
+
 def test_an_mp3_of_free_bit_rate_is_refused() -> None:
     mp3 = TONES["bare_vbr.mp3"]
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 
 TURNS_MAX = 1_200_000
 """Frames, packets or false starts of one file: 25 MB of the shortest MP3 frames."""
 FLAC_CANDIDATES_MAX = 300_000
+KINDS_MAX = 8
+FALSE_HEADERS_MAX, FALSE_HEADER_BYTES = 20, 50_000
+"""So many headers that are none may stand in a file; chance puts one into some 150,000 bytes."""
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 AAC_SAMPLES = 1024
@@ -73,36 +77,58 @@ def mpeg_ms(data: bytes, start: int, end: int) -> int:
 
 
 def adts_ms(data: bytes, start: int, end: int) -> int:
-    """Raises Unclear. What looks like the first frame's header counts inside other frames too: decoders go on there."""
-    first = _adts_frame(data, start)
-    hidden = data.count(data[start : start + 3], start, end) * ceil_ms(first[2], first[3]) if first else 0
-    return max(_walk(data, start, end, _adts_frame), hidden)
+    """Raises Unclear."""
+    return _walk(data, start, end, _adts_frame)
 
 
 def _walk(data: bytes, start: int, end: int, frame_at: Callable[[bytes, int], Frame | None]) -> int:
-    """Counts frames. Right behind a frame any other counts; elsewhere one that is of the last one's kind, or that has
-    another of its own kind right behind it.
+    """Counts frames: generously, since one that nothing follows still counts if it is of the last one's kind; and
+    passes over the content only of those that have another of their kind, or the end, right behind them.
+
+    Raises Unclear also where many more headers of these kinds stand in the data than were met in this way.
     """
     samples: dict[int, int] = {}
-    position, in_step, last = start, True, -1
+    met: dict[int, int] = {}
+    position, last = start, -1
     for _ in range(TURNS_MAX):
         frame = frame_at(data, position)
-        if frame and not in_step and frame[0] != last:
-            follower = frame_at(data, position + frame[1])
-            frame = frame if follower and follower[0] == frame[0] else None
-        if frame is None:
-            position = data.find(b"\xff", position + 1, end)
-            in_step = False
-            if position < 0:
-                return total_ms(samples)
-            continue
-        kind, size, count, rate = frame
-        if last >= 0 or not _is_tag(data[position : position + min(size, _TAG_BYTES)]):
-            samples[rate] = samples.get(rate, 0) + count
-        position, in_step, last = position + size, True, kind
-        if position >= end:
-            return total_ms(samples)
-    raise Unclear
+        step = 1
+        if frame:
+            kind, size, count, rate = frame
+            follower = frame_at(data, position + size)
+            if follower and follower[0] == kind:
+                step = size
+            if step > 1 or kind == last or (last < 0 and position + size >= end):
+                met[kind] = met.get(kind, 0) + 1
+                if last >= 0 or not _is_tag(data[position : position + min(size, _TAG_BYTES)]):
+                    samples[rate] = samples.get(rate, 0) + count
+                last = kind
+        position += step
+        if step == 1:
+            position = data.find(b"\xff", position, end)
+        if not 0 <= position < end:
+            break
+    else:
+        raise Unclear
+    _check_hidden(data[start:end], met, frame_at is _adts_frame)
+    return total_ms(samples)
+
+
+def _check_hidden(data: bytes, met: dict[int, int], adts: bool) -> None:  # noqa: FBT001
+    """Raises Unclear if there are far more headers of these kinds than frames of them were met."""
+    if len(met) > KINDS_MAX:
+        raise Unclear
+    for kind, count in met.items():
+        if adts:
+            seconds, thirds = {0xF0, 0xF1, 0xF8, 0xF9}, {byte for byte in range(256) if byte & 0x3C == kind}
+        else:
+            keys = [key for key, frame in _mpeg_headers().items() if frame[0] == kind]
+            seconds = {key >> 8 | bit for key in keys for bit in (0, 1)}
+            thirds = {key & 0xFF | bit for key in keys for bit in (0, 1)}
+        header = re.compile(b"\xff[%b][%b]" % (re.escape(bytes(sorted(seconds))), re.escape(bytes(sorted(thirds)))))
+        bound = count + count // 8 + FALSE_HEADERS_MAX + len(data) // FALSE_HEADER_BYTES
+        if sum(1 for _ in islice(header.finditer(data), bound + 1)) > bound:
+            raise Unclear
 
 
 def _is_tag(frame: bytes) -> bool:
