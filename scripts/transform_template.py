@@ -7,6 +7,7 @@ python scripts/transform_template.py TEMPLATE OUT.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ CODE_PROPERTIES = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::Lay
 
 MAX_TIMEOUT_S = 900
 SNAPSTART_MAX_STORAGE_MB = 512
+FOLDER = re.compile(r"\$\{[A-Za-z]+Bucket\.Arn\}/[a-z]+/\*")
 INVOKE_MODES = {"BUFFERED", "RESPONSE_STREAM"}
 
 
@@ -90,10 +92,16 @@ def statements(role: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def is_folder(resource: Any) -> bool:
+    """Whether it is the objects in one folder of a bucket of this template, which have no other name."""
+    text = resource.get("Fn::Sub") if isinstance(resource, dict) else None
+    return isinstance(text, str) and FOLDER.fullmatch(text) is not None
+
+
 def names_everything(role: dict[str, Any]) -> Iterator[str]:
     for statement in statements(role):
         for field in ("Action", "Resource"):
-            wild = [each for each in as_list(statement[field]) if "*" in json.dumps(each)]
+            wild = [each for each in as_list(statement[field]) if "*" in json.dumps(each) and not is_folder(each)]
             if wild:
                 yield f"{field} with a wildcard: {json.dumps(wild)}"
         if {"NotAction", "NotResource"} & statement.keys():

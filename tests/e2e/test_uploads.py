@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import shutil
 import stat
 import struct
+import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -591,3 +596,43 @@ def test_only_named_headers_are_taken_along(on_s3: RunningFarebox, s3: FakeS3) -
     assert put(permitted, PIXEL, **{"x-amz-acl": "public-read"}).status_code == 403
     assert put(permitted, PIXEL, **{"Content-Type": "text/html"}).status_code == 403
     assert s3.objects == {}
+
+
+# ── as the docs have it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def snippet(language: str) -> str:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "uploads.md").read_text("utf-8")
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_the_python_of_the_docs_runs(
+    place: RunningFarebox, key: Funded, upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talk.mp3").write_bytes(wav(32_044))
+    upstream.script = json_answer(HEARD)
+    code = snippet("python").replace("http://127.0.0.1:8787/v1", place.base_url).replace("sk-fb-…", key.text)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the file and the client to the interpreter
+        exec(compile(code, "docs/uploads.md", "exec"), names)
+        names["client"].close()
+    assert names["heard"].text == "hello"
+    assert wav(32_044) in upstream.requests[0].body
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
+def test_the_shell_of_the_docs_runs(
+    place: RunningFarebox, key: Funded, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "talk.mp3").write_bytes(wav(32_044))
+    upstream.script = json_answer(HEARD)
+    environ = {"BASE_URL": place.base_url, "KEY": key.text, "PATH": os.environ["PATH"]}
+    run = subprocess.run(
+        ["bash", "-euc", snippet("bash")], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=30
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith(json.dumps(HEARD))
+    assert wav(32_044) in upstream.requests[0].body

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from farebox.adapters.uploads_s3 import FOLDER
+
 ROOT = Path(__file__).resolve().parents[2]
 TRANSFORM = ROOT / "scripts" / "transform_template.py"
 FUNCTIONS = ["proxy", "keys", "billing", "schedule"]
@@ -62,6 +64,7 @@ ALLOWED = {
         "LedgerTable": {"GetItem", "Query", "PutItem"},
         "CountersTable": {"GetItem", "BatchGetItem", "PutItem", "UpdateItem"},
         "RegistryTable": {"GetItem"},
+        "folder uploads of UploadsBucket": {"PutObject", "GetObject", "DeleteObject"},
         "ChannelSecretArns": {"GetParameters"},
         **SECRETS,
     },
@@ -94,7 +97,7 @@ ALLOWED = {
         **SECRETS,
     },
 }
-SERVICES = {"Table": "dynamodb", "Logs": "logs", "Arns": "ssm", "Failures": "sqs"}
+SERVICES = {"Table": "dynamodb", "Logs": "logs", "Arns": "ssm", "Failures": "sqs", "Bucket": "s3"}
 
 
 def target(resource: dict[str, Any]) -> str:
@@ -102,6 +105,8 @@ def target(resource: dict[str, Any]) -> str:
     match resource:
         case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
             return str(name)
+        case {"Fn::Sub": arn} if found := re.fullmatch(r"\$\{(\w+Bucket)\.Arn\}/(\w+)/\*", arn):
+            return f"folder {found[2]} of {found[1]}"
         case {"Fn::Sub": arn}:
             prefix = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter${SecretsPrefix}/"
             assert arn.startswith(prefix)
@@ -196,6 +201,7 @@ PROXY_VARIABLES = {
     "PYTHONPATH",
     "PYTHONUNBUFFERED",
     "TIKTOKEN_CACHE_DIR",
+    "FAREBOX_UPLOADS_BUCKET",
 }
 
 
@@ -266,6 +272,40 @@ def test_only_counters_expire(template: Template) -> None:
         if "TimeToLiveSpecification" in resource["Properties"]
     }
     assert expiring == {"CountersTable": {"AttributeName": "ttl", "Enabled": True}}
+
+
+# ---- Uploads --------------------------------------------------------------------------------------------------------
+
+
+def test_uploads_lie_in_a_private_encrypted_bucket_for_a_day(template: Template) -> None:
+    ((name, bucket),) = of_type(template, "AWS::S3::Bucket").items()
+    properties = bucket["Properties"]
+    assert function(template, "proxy")["Environment"]["Variables"]["FAREBOX_UPLOADS_BUCKET"] == {"Ref": name}
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    (rule,) = properties["LifecycleConfiguration"]["Rules"]
+    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 1)
+    assert not {"Prefix", "Filter", "TagFilters"} & rule.keys(), "the rule is for all that lies there"
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert not {"VersioningConfiguration", "BucketName", "CorsConfiguration"} & properties.keys()
+
+
+def test_nothing_reaches_the_uploads_in_the_clear(template: Template) -> None:
+    (policy,) = of_type(template, "AWS::S3::BucketPolicy").values()
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert (statement["Principal"], statement["Action"]) == ("*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert {json.dumps(each) for each in statement["Resource"]} == {
+        json.dumps({"Fn::GetAtt": ["UploadsBucket", "Arn"]}),
+        json.dumps({"Fn::Sub": "${UploadsBucket.Arn}/*"}),
+    }
+
+
+def test_the_folder_that_the_proxy_may_touch_is_the_one_it_uses(template: Template) -> None:
+    assert f"${{UploadsBucket.Arn}}/{FOLDER}*" in json.dumps(properties_of(template, "ProxyRole"))
 
 
 # ---- Schedule -------------------------------------------------------------------------------------------------------
@@ -352,6 +392,9 @@ BROKEN: dict[str, Callable[[Template], object]] = {
     "KeysRole: Resource with a wildcard": lambda t: statement_of(t, "KeysRole", 1).update(Resource=["*"]),
     "ScheduleRole: Resource with a wildcard": lambda t: statement_of(t, "ScheduleRole", 6)["Fn::If"][1].update(
         Resource={"Fn::Sub": "arn:${AWS::Partition}:ssm:::parameter/*"}
+    ),
+    "ProxyRole: Resource with a wildcard": lambda t: statement_of(t, "ProxyRole", 5).update(
+        Resource={"Fn::Sub": "${UploadsBucket.Arn}/*"}
     ),
     "BillingRole: allows all but": lambda t: statement_of(t, "BillingRole", 1).update(NotAction="dynamodb:Scan"),
     "BillingRole: AWS's managed policies": lambda t: properties_of(t, "BillingRole").update(ManagedPolicyArns=["arn"]),
