@@ -149,7 +149,7 @@ def test_an_mp3s_count_of_frames_is_not_believed() -> None:
 @pytest.mark.parametrize("junk", [b"\0", b"x" * 7, b"\xff", b"\xff\xfb", b"\xff\xff\xff\xff", b"ID3\4\0\0\0\0\0\4abcd"])
 def test_junk_between_frames_hides_none(junk: bytes) -> None:
     frames = TONES["layer_2.mpga"]
-    size = 144
+    size = 288
     assert len(frames) % size == 0
     pieces = [frames[at : at + size] for at in range(0, len(frames), size)]
 
@@ -158,7 +158,7 @@ def test_junk_between_frames_hides_none(junk: bytes) -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_false_frames_hide_no_real_ones(times: int) -> None:
-    # Headers of frames of 1,044 bytes, among real ones of 144: decoders find the real ones behind them.
+    # Headers of frames of 1,044 bytes, among real ones of 288: decoders find the real ones behind them.
     tone = TONES["layer_2.mpga"]
     false = b"\xff\xfb\xe4\x00" * times
     pieces = [tone[at : at + 288] for at in range(0, len(tone), 288)]

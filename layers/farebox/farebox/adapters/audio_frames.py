@@ -82,14 +82,14 @@ def adts_ms(data: bytes, start: int, end: int) -> int:
 
 
 def _walk(data: bytes, start: int, end: int, frame_at: Callable[[bytes, int], Frame | None]) -> int:
-    """Counts frames: generously, since one that nothing follows still counts if it is of the last one's kind; and
-    passes over the content only of those that have another of their kind, or the end, right behind them.
+    """Counts frames: generously, since one that nothing follows still counts if others of its kind came before; and
+    passes over the content only of those that have another of their kind right behind them.
 
     Raises Unclear also where many more headers of these kinds stand in the data than were met in this way.
     """
     samples: dict[int, int] = {}
     met: dict[int, int] = {}
-    position, last = start, -1
+    position = start
     for _ in range(TURNS_MAX):
         frame = frame_at(data, position)
         step = 1
@@ -98,11 +98,10 @@ def _walk(data: bytes, start: int, end: int, frame_at: Callable[[bytes, int], Fr
             follower = frame_at(data, position + size)
             if follower and follower[0] == kind:
                 step = size
-            if step > 1 or kind == last or (last < 0 and position + size >= end):
+            if step > 1 or kind in met or position == start:
                 met[kind] = met.get(kind, 0) + 1
-                if last >= 0 or not _is_tag(data[position : position + min(size, _TAG_BYTES)]):
+                if position > start or not _is_tag(data[position : position + min(size, _TAG_BYTES)]):
                     samples[rate] = samples.get(rate, 0) + count
-                last = kind
         position += step
         if step == 1:
             position = data.find(b"\xff", position, end)
