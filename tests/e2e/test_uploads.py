@@ -32,6 +32,8 @@ from tests.fakes.upstream import (
     DONE,
     ScriptedUpstream,
     Send,
+    WaitFor,
+    chat_completion,
     chat_stream,
     chunk,
     json_answer,
@@ -551,6 +553,45 @@ def test_a_host_that_is_none_does_not_get_into_the_url(farebox: RunningFarebox, 
         caller.send("\r\n".join([*lines, "", ""]).encode() + body)
         answer = caller.read_until(b"}")
     assert b'"url":"http://127.0.0.1:' in answer or b" 400 " in answer
+
+
+def test_many_small_files_fill_the_folder_too(farebox: RunningFarebox, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = farebox.new_key()
+    monkeypatch.setattr(farebox.services.uploads, "_room_bytes", 200_000)
+    permitted = permit(farebox, key, "a.png", 1)
+    others = [permit(farebox, key, "a.png", 1) for _ in range(3)]
+    assert [put(each, b"x").status_code for each in (permitted, permitted, *others)] == [200, 200, 200, 200, 429]
+
+
+def test_uploads_in_running_requests_have_a_limit_in_memory(
+    farebox: RunningFarebox, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = farebox.new_key()
+    monkeypatch.setattr("farebox.http.uploads.LENT_BYTES_MAX", len(PIXEL))
+    one, other = (upload(farebox, key, "a.png", PIXEL) for _ in range(2))
+    hold = WaitFor()
+    upstream.script = [hold, *json_answer(chat_completion())]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(see, farebox, key, one)
+        wait_until(lambda: upstream.requests)
+        refused = see(farebox, key, other)
+        hold.event.set()
+        assert running.result().status_code == 200
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+    wait_until(lambda: see(farebox, key, other).status_code == 200)  # room is given back
+
+
+def test_a_frozen_account_is_given_no_place(farebox: RunningFarebox) -> None:
+    key = farebox.new_key()
+    change = {
+        "TableName": farebox.services.tables.accounts,
+        "Key": {"acct": {"S": key.account}},
+        "UpdateExpression": "SET st = :frozen",
+        "ExpressionAttributeValues": {":frozen": {"S": "frozen"}},
+    }
+    farebox.run(farebox.services.db.call("UpdateItem", change))
+    answer = presign(farebox, key, filename="a.mp3", bytes=1)
+    assert (answer.status_code, problem(answer)["code"]) == (403, "account_frozen")
 
 
 # ── S3 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

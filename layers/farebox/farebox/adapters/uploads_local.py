@@ -22,6 +22,8 @@ from farebox.ports import Clock, Randomness
 
 ROOM_BYTES = 1024 * 1024 * 1024
 """All uploads together, those on their way included."""
+ROOM_BYTES_MIN = 64 * 1024
+"""What the smallest file counts for, so that their number has a limit too."""
 WRITE_BYTES = 256 * 1024
 HEAD_BYTES_MAX = 2048
 QUERY_BYTES_MAX = 2048
@@ -121,7 +123,7 @@ class LocalUploads:
         if length is not None and length != size:
             raise _wrong_size(size)
         draft = _Draft(self._folder / f"{name}.{self._random.token(8).hex()}{DRAFT}", size)
-        self._arriving[draft.path] = size
+        self._arriving[draft.path] = max(size, ROOM_BYTES_MIN)
         try:
             await asyncio.to_thread(self._check_room, sum(self._arriving.values()))
             async with asyncio.timeout(permit.expires_s - self._clock.now_ms() / 1000):
@@ -165,7 +167,7 @@ class LocalUploads:
 
     def _check_room(self, arriving_bytes: int) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        used = sum(_size(path) for path in self._files() if not path.name.endswith(DRAFT))
+        used = sum(max(_size(path), ROOM_BYTES_MIN) for path in self._files() if not path.name.endswith(DRAFT))
         if used + arriving_bytes > self._room_bytes:
             raise TooMany(
                 zh="暂存的上传文件过多，请稍后再试。", en="Too many uploads are waiting to be used.", retry_after_s=60

@@ -175,8 +175,7 @@ class RelayApp:
         if path == ESTIMATE:
             return await self._estimate(scope, receive, request_id)
         if path == PRESIGN:
-            account, _ = await self._authenticator.owner(_any_key(scope))
-            return await self._uploads.presign(scope, receive, account.id)
+            return await self._uploads.presign(scope, receive, _any_key(scope))
         if path == COUNT_TOKENS:
             return await self._count(scope, receive, request_id, COUNTINGS["messages.count_tokens"], None)
         model, method = gemini_method(path) or ("", "")

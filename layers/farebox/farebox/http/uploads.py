@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -14,8 +14,10 @@ from farebox.dialects import upload_refs
 from farebox.dialects.ask import refuse, whole
 from farebox.dialects.upload_refs import Place
 from farebox.domain import uploads
+from farebox.domain.accounts import ACTIVE
+from farebox.domain.keys import ApiKey
 from farebox.domain.uploads import BYTES_MAX, LIFE_S, TooMuch, Upload
-from farebox.errors import FareboxError, InvalidRequest, StoreUnavailable
+from farebox.errors import AccountFrozen, FareboxError, InvalidRequest, StoreUnavailable, TooMany
 from farebox.http.asgi import CallerGone, Receive, Scope, read_body
 from farebox.ports import Caller, Clock, Randomness, Uploads
 from farebox.relay.call import Call
@@ -24,6 +26,10 @@ from farebox.service.authenticate import Authenticator
 
 PRESIGN = "/v1/uploads/presigned"
 ASKED_BYTES_MAX = 64 * 1024
+SILENCE_S = 60
+"""How long a sender may say nothing."""
+LENT_BYTES_MAX = 256 * 1024 * 1024
+"""All uploads in requests that run at this moment, in this process; a request holds several copies of its body."""
 DELETE_S = 2
 """How long a deletion may hold up the end of an answer; what it does not reach expires."""
 _HOST = re.compile(rb"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
@@ -31,20 +37,27 @@ _HOST = re.compile(rb"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}
 
 @dataclass(frozen=True, slots=True)
 class UploadDesk:
-    """`pepper` keys the names under which files lie."""
+    """`pepper` keys the names under which files lie. `lent`: request's task → bytes of uploads that are in it."""
 
     uploads: Uploads
     authenticator: Authenticator
     clock: Clock
     random: Randomness
     pepper: bytes
+    lent: dict[asyncio.Task[object], int] = field(default_factory=dict)
 
-    async def presign(self, scope: Scope, receive: Receive, account: str) -> bytes:
-        """POST /v1/uploads/presigned: the answer's JSON. Raises InvalidRequest, NotFound, StoreUnavailable."""
+    async def presign(self, scope: Scope, receive: Receive, key: ApiKey) -> bytes:
+        """POST /v1/uploads/presigned: the answer's JSON.
+
+        Raises InvalidApiKey, AccountFrozen, InvalidRequest, NotFound, StoreUnavailable.
+        """
+        account, _ = await self.authenticator.owner(key)
+        if account.status != ACTIVE:
+            raise AccountFrozen
         upload = _asked(await read_body(scope, receive, ASKED_BYTES_MAX))
         expires_s = self.clock.now_ms() // 1000 + LIFE_S
         upload_id = uploads.mint_id(expires_s, self.random.token)
-        name = uploads.object_name(upload_id, account, self.pepper)
+        name = uploads.object_name(upload_id, account.id, self.pepper)
         url, headers = await self.uploads.presign(name, upload, expires_s, _origin(scope))
         return orjson.dumps(
             {
@@ -65,14 +78,16 @@ class UploadDesk:
     async def filled(self, call: Call) -> Call:
         """The call with the files in its body. Only a key's owner finds them, so the key is proved first.
 
-        Raises InvalidRequest, InvalidApiKey, StoreUnavailable.
+        Raises InvalidRequest, InvalidApiKey, TooMany, StoreUnavailable.
         """
         places = await asyncio.to_thread(_places, call.request) if _mentions(call.request) else ()
         if not places:
             return call
         account, _ = await self.authenticator.owner(call.key)
         names = {place.upload_id: uploads.object_name(place.upload_id, account.id, self.pepper) for place in places}
+        self._check_memory()
         files = await self._files(places, names)
+        self._lend(sum(upload.size for upload, _ in files.values()))
         body = await asyncio.to_thread(upload_refs.filled, call.request.body, places, files)
         return replace(call, request=replace(call.request, body=body), uploads=tuple(names.values()))
 
@@ -82,6 +97,21 @@ class UploadDesk:
             return call, caller
         spender = _Spender(caller, self.uploads, call)
         return replace(call, envelope=spender.envelope), spender
+
+    def _check_memory(self) -> None:
+        if sum(self.lent.values()) >= LENT_BYTES_MAX:
+            raise TooMany(
+                zh="同时处理的上传文件过多，请稍后再试。",
+                en="Too many uploads are being used at once.",
+                retry_after_s=2,
+            )
+
+    def _lend(self, size: int) -> None:
+        """Until this request is over."""
+        task = asyncio.current_task()
+        if task is not None:
+            self.lent[task] = size
+            task.add_done_callback(self.lent.pop)
 
     async def _files(self, places: tuple[Place, ...], names: dict[str, str]) -> dict[str, tuple[Upload, bytes]]:
         """Each file that the places name, fetched once. Raises InvalidRequest, StoreUnavailable."""
@@ -198,7 +228,11 @@ def _length(scope: Scope) -> int | None:
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
     """The body as it comes. Raises CallerGone."""
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                message = await receive()
+        except TimeoutError:
+            raise CallerGone from None
         if message["type"] == "http.disconnect":
             raise CallerGone
         if piece := message.get("body", b""):
