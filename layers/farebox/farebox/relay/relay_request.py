@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import partial
 
 from farebox.dialects.wire import Tap
 from farebox.domain import money, quota
@@ -165,7 +166,9 @@ class Relay:
     async def _judge(self, admitted: Admitted, relayed: Relayed, caller: Caller) -> tuple[Ending, Bill]:
         """How it ended, and what that costs."""
         plan, tap = admitted.plan, relayed.tap
-        usage = usage_of(plan, tap, self.gate.planner.heard_ms)
+        measured = partial(usage_of, plan, tap, self.gate.planner.heard_ms)
+        # Sound is measured frame by frame: other streams go on meanwhile.
+        usage = await asyncio.to_thread(measured) if plan.model.kind == "speech" else measured()
         # A plain answer that broke never reached the caller: nothing came back, so nothing is charged.
         reachable = relayed.delivery.content or relayed.finished
         ending = ending_of(
