@@ -192,7 +192,7 @@ class RelayApp:
     async def _estimate(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
         """What such a request can cost at most, and whether the key can pay. Nothing is sent, nothing held."""
         key = _any_key(scope)
-        call = await self._call(scope, receive, request_id, Endpoint(ANY_FORM))
+        call = await self._call(scope, receive, request_id, Endpoint(ANY_FORM), _key_dialect(scope))
         account, record = await self._authenticator.owner(key)
         wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("endpoint", [None])[0]
         estimate = await self._estimator.estimate(call, wanted, account)
@@ -239,9 +239,13 @@ def _dialect(scope: Scope) -> str:
 
 def _any_key(scope: Scope) -> ApiKey:
     """The key, wherever any dialect's clients put it."""
+    return api_key(scope["headers"], _key_dialect(scope))
+
+
+def _key_dialect(scope: Scope) -> str:
+    """Whose place for a key is in use, where the path does not tell."""
     names = {name for name, _ in scope["headers"]}
-    dialect = "gemini" if b"x-goog-api-key" in names else "anthropic" if b"x-api-key" in names else "openai"
-    return api_key(scope["headers"], dialect)
+    return "gemini" if b"x-goog-api-key" in names else "anthropic" if b"x-api-key" in names else "openai"
 
 
 def _passed(scope: Scope, dialect: str) -> dict[str, str]:
