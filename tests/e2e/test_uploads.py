@@ -25,7 +25,7 @@ from farebox.domain.uploads import BYTES_MAX, LIFE_S
 from farebox.http.asgi import BODY_BYTES_MAX
 from farebox.settings import Settings
 from tests.fakes.caller import RawCaller, headers_of, problem
-from tests.fakes.process import http, wait_until
+from tests.fakes.process import FareboxProcess, http, wait_until
 from tests.fakes.s3 import FakeS3
 from tests.fakes.service import ADMIN_TOKEN, Funded, RunningFarebox
 from tests.fakes.upstream import (
@@ -93,7 +93,7 @@ def key(place: RunningFarebox) -> Funded:
 def _empty(farebox: RunningFarebox, s3: FakeS3) -> None:
     """Nothing lies anywhere yet."""
     for path in files(farebox):
-        path.unlink()
+        path.unlink(missing_ok=True)  # a deletion may still be on its way
     s3.objects.clear()
     s3.asked.clear()
 
@@ -592,6 +592,24 @@ def test_a_frozen_account_is_given_no_place(farebox: RunningFarebox) -> None:
     farebox.run(farebox.services.db.call("UpdateItem", change))
     answer = presign(farebox, key, filename="a.mp3", bytes=1)
     assert (answer.status_code, problem(answer)["code"]) == (403, "account_frozen")
+
+
+def test_a_service_that_was_killed_keeps_what_is_whole_and_clears_what_is_half(tmp_path: Path) -> None:
+    with FareboxProcess(tmp_path / "data", demo=True) as service:
+        headers = {"authorization": f"Bearer {service.paid_key}"}
+        asked = {"filename": "a.png", "bytes": len(PIXEL)}
+        permitted = http.post(service.url + PRESIGN, json=asked, headers=headers).json()
+        assert put(permitted, PIXEL).status_code == 200
+        folder = tmp_path / "data" / "uploads"
+        (folder / f"{'0' * 64}.00.draft").write_bytes(b"half")
+    with FareboxProcess(tmp_path / "data", demo=True) as service:
+        wait_until(lambda: not list(folder.glob("*.draft")))
+        picture = {"type": "image_url", "image_url": {"url": permitted["reference"]}}
+        content = [{"type": "text", "text": "hi"}, picture]
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}], "max_tokens": 5}
+        answer = http.post(f"{service.url}/v1/chat/completions", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        wait_until(lambda: not list(folder.iterdir()))
 
 
 # ── S3 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
