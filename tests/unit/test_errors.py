@@ -115,6 +115,10 @@ def test_a_full_day_says_when_to_come_back_and_that_an_sdk_should_not_try() -> N
     }
 
 
+def test_a_bad_key_says_that_it_will_not_get_better() -> None:
+    assert dict(headers_of(made(errors.InvalidApiKey)))[b"x-should-retry"] == b"false"
+
+
 def test_other_limits_say_when_and_let_an_sdk_try() -> None:
     assert dict(headers_of(made(errors.TooManyInFlight))) == {
         b"content-type": b"application/json",

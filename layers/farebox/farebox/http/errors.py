@@ -123,12 +123,16 @@ ENVELOPES = {"openai": openai_envelope, "anthropic": anthropic_envelope, "gemini
 """An error as each dialect's clients read it."""
 
 
+HOPELESS = (errors.DailyQuotaExceeded, errors.InvalidApiKey)
+"""What no second try of the same request mends. SDKs would repeat the first, Claude Code the second, ten times over."""
+
+
 def headers_of(error: FareboxError) -> list[tuple[bytes, bytes]]:
     """Headers that tell SDKs whether, and when, to try again."""
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % retry_after_s))
-    if isinstance(error, errors.DailyQuotaExceeded):
+    if isinstance(error, HOPELESS):
         headers.append((b"x-should-retry", b"false"))
     return headers
