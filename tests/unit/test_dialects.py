@@ -415,8 +415,25 @@ def figures(prompt: Any = 10, completion: Any = 5, **more: Any) -> dict[str, Any
 
 def test_an_honest_usage_is_believed() -> None:
     assert used(figures()) == {"input_token": 10, "output_token": 5}
-    assert used(figures(total_tokens=999)) == {"input_token": 10, "output_token": 5}
+    assert used(figures(total_tokens=15)) == {"input_token": 10, "output_token": 5}
     assert used(figures(completion=1000)) == {"input_token": 10, "output_token": 1000}
+
+
+def test_google_says_its_thoughts_in_nothing_but_the_total() -> None:
+    assert used(figures(total_tokens=105)) == {"input_token": 10, "output_token": 5, "reasoning_token": 90}
+    assert used(figures(total_tokens=105, completion_tokens_details={})) == used(figures(total_tokens=105))
+
+
+@pytest.mark.parametrize("total", [3, 0, -1, 1e9, True, "105", None, [], 10**30])
+def test_a_total_that_explains_nothing_is_ignored(total: Any) -> None:
+    assert used(figures(total_tokens=total)) == {"input_token": 10, "output_token": 5}
+
+
+def test_a_total_is_not_believed_against_details() -> None:
+    raw = figures(total_tokens=105, completion_tokens_details={"reasoning_tokens": 2})
+
+    assert used(raw) == {"input_token": 10, "output_token": 3, "reasoning_token": 2}
+    assert used({"prompt_tokens": 10, "total_tokens": 105}) == {"input_token": 10, "output_token": 0}
 
 
 def test_cached_and_written_input_are_told_apart() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from farebox.dialects import sse
 from farebox.dialects.bridge import StreamBridge, Terms
 from farebox.dialects.bridges.crossing import count, dump, items, members, parse, signature_of, text
+from farebox.dialects.openai.usage import beside_completion
 
 Json = dict[str, Any]
 
@@ -292,14 +293,15 @@ def _usage(raw: Any) -> Json:
     Nothing is billed from here. xAI and Google leave thoughts out of completion_tokens but not out of the total.
     """
     figures = members(raw)
-    sent, came, total = (count(figures.get(f"{part}_tokens")) for part in ("prompt", "completion", "total"))
+    sent, beside = count(figures.get("prompt_tokens")), beside_completion(figures)
+    came = count(figures.get("completion_tokens")) + beside
     details = members(figures.get("prompt_tokens_details"))
     cached = count(details.get("cached_tokens")) or count(figures.get("prompt_cache_hit_tokens"))
     written = count(details.get("cache_write_tokens"))
     if cached + written > sent:  # they contradict each other: the whole is believed
         cached = written = 0
-    came = max(came, total - sent) if sent else came
-    thoughts = min(count(members(figures.get("completion_tokens_details")).get("reasoning_tokens")), came)
+    thoughts = count(members(figures.get("completion_tokens_details")).get("reasoning_tokens"))
+    thoughts = min(thoughts or beside, came)
     return {
         "input_tokens": sent - cached - written,
         "cache_creation_input_tokens": written,

@@ -13,6 +13,7 @@ from typing import Any
 from farebox.dialects import sse
 from farebox.dialects.bridge import Terms
 from farebox.dialects.bridges.crossing import count, dump, inline_image, items, members, parse, signature_of, text
+from farebox.dialects.openai.usage import beside_completion
 
 Json = dict[str, Any]
 
@@ -202,10 +203,10 @@ def _usage(told: Any) -> Json:
     """OpenAI counts thoughts in what came back, Gemini beside it."""
     if not isinstance(told, dict):
         return {}
-    sent, came = count(told.get("prompt_tokens")), count(told.get("completion_tokens"))
-    thoughts = count(members(told.get("completion_tokens_details")).get("reasoning_tokens"))
-    if thoughts > came or (thoughts and count(told.get("total_tokens")) == sent + came + thoughts):
-        came += thoughts  # xAI counts them beside it as well
+    sent, beside = count(told.get("prompt_tokens")), beside_completion(told)
+    came = count(told.get("completion_tokens")) + beside
+    thoughts = count(members(told.get("completion_tokens_details")).get("reasoning_tokens")) or beside
+    came = max(came, thoughts)
     cached = count(members(told.get("prompt_tokens_details")).get("cached_tokens"))
     cached = cached or count(told.get("prompt_cache_hit_tokens"))
     figures = {

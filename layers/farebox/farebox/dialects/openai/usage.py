@@ -2,7 +2,7 @@
 
 Two shapes, of overlapping counters. Chat, completions, embeddings: `prompt_tokens`, `completion_tokens` and their
 `_details`. Responses, images, audio: `input_tokens`, `output_tokens` and theirs. DeepSeek says
-`prompt_cache_hit_tokens` for what is cached; xAI leaves the reasoning out of `completion_tokens`.
+`prompt_cache_hit_tokens` for what is cached; xAI and Google leave the reasoning out of `completion_tokens`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,26 @@ def read_usage(raw: Any, *, web_searches: int = 0) -> Usage | None:
     came = _details(raw, "completion_tokens_details")
     try:
         prompt, completion = _count(raw.get("prompt_tokens")), _said(raw, "completion_tokens")
-        reasoning = _part(came, "reasoning_tokens")
-        if raw.get("total_tokens") == prompt + completion + reasoning:
-            completion += reasoning  # xAI; where there is no reasoning this adds nothing
-        return _disjoint(prompt, sent, completion, came, web_searches=web_searches)
+        beside = beside_completion(raw)
+        return _disjoint(
+            prompt, sent, completion + beside, came or {"reasoning_tokens": beside}, web_searches=web_searches
+        )
     except AbsurdUsage:
         return None
+
+
+def beside_completion(raw: Details) -> int:
+    """Thoughts that stand beside completion_tokens, not in it: only the total includes them. Never raises.
+
+    xAI says how many they are. Google's OpenAI door does not: it gives no details at all.
+    """
+    try:
+        rest = _count(raw.get("total_tokens")) - _count(raw.get("prompt_tokens")) - _count(raw.get("completion_tokens"))
+    except AbsurdUsage:
+        return 0
+    details = raw.get("completion_tokens_details")
+    told = rest if not details else _details(raw, "completion_tokens_details").get("reasoning_tokens")
+    return rest if rest > 0 and told == rest else 0
 
 
 def read_io_usage(raw: Any, *, made: str | None = None, web_searches: int = 0) -> Usage | None:
