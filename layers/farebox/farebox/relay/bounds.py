@@ -35,8 +35,11 @@ def check_priced(ask: Ask, price: Price) -> None:
 
 
 def image_tokens_of(ask: Ask, model: Model) -> int:
-    """The most tokens that the sent images can be. Raises InvalidRequest where the model takes none."""
-    if not ask.images:
+    """The most tokens that the sent images can be. Raises InvalidRequest where the model takes none.
+
+    Where images that are made have a price each, those that are sent are free of charge.
+    """
+    if not ask.images or (ask.pictures is not None and model.image_tokens_max is None and not model.context_tokens):
         return 0
     if model.image_tokens_max is None:
         raise unpriced("image")
