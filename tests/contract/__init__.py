@@ -1,0 +1,1 @@
+"""What every vendor of the table, every door and every dialect must keep to."""
