@@ -35,13 +35,13 @@ from farebox.http.uploads import PRESIGN, UploadDesk
 from farebox.ports import Clock, Randomness
 from farebox.relay.call import Call
 from farebox.relay.count_tokens import COUNTINGS, Counting, TokenCounter
-from farebox.relay.endpoints import Endpoint, dialect_of, endpoint_at, gemini_method
+from farebox.relay.endpoints import GEMINI_ROOTS, Endpoint, dialect_of, endpoint_at, gemini_method
 from farebox.relay.estimate import Estimator
 from farebox.relay.relay_request import Relay
 from farebox.relay.request import Request
 from farebox.service.authenticate import Authenticator
 
-MODELS = ("/v1/models", "/v1beta/models")
+MODELS = ("/v1/models", *(f"{root}/models" for root in GEMINI_ROOTS))
 REQUEST_ID = {
     "openai": (b"x-request-id",),
     "anthropic": (b"x-request-id", b"request-id"),
@@ -52,6 +52,9 @@ ESTIMATE = "/v1/estimate"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 PASSED = {"anthropic": (b"anthropic-version", b"anthropic-beta")}
 """Dialect → the headers of a caller's that mean something to its vendor."""
+TELLING = {b"anthropic-version": "anthropic", b"x-api-key": "anthropic", b"x-goog-api-key": "gemini"}
+"""A header that only one dialect's clients send."""
+KEY_QUERY = re.compile(rb"(?:^|&)key=")
 PASSABLE = re.compile(r"[A-Za-z0-9._,: -]{1,1024}")
 SSE = re.compile(rb"(?:^|&)alt=sse(?:&|$)")
 ANY_FORM = replace(WIRES["chat.completions"], form=True)
@@ -232,9 +235,13 @@ def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
 
 def _dialect(scope: Scope) -> str:
     """Whose clients call: told by the path, and where several share one (/v1/models), by a header of theirs."""
-    if scope["path"].startswith("/v1/models") and _header(scope, b"anthropic-version") is not None:
-        return "anthropic"
-    return dialect_of(scope["path"])
+    path, names = scope["path"], {name for name, _ in scope["headers"]}
+    dialect = dialect_of(path)
+    if dialect != "openai" or not (path == MODELS[0] or path.startswith(f"{MODELS[0]}/")):
+        return dialect
+    if KEY_QUERY.search(scope.get("query_string", b"")):
+        return "gemini"
+    return next((dialect for name, dialect in TELLING.items() if name in names), dialect)
 
 
 def _any_key(scope: Scope) -> ApiKey:

@@ -39,7 +39,9 @@ METHODS: dict[str, tuple[str, bool | None]] = {
     "batchEmbedContents": ("batchEmbedContents", None),
 }
 """Gemini's methods behind a model's name → the operation, and whether its answer is a stream."""
-_GEMINI = re.compile(r"/v1beta/models/([^:]{1,200}):([A-Za-z]{1,40})")
+_GEMINI = re.compile(r"/v1(?:alpha|beta)?/models/([^:]{1,200}):([A-Za-z]{1,40})")
+"""Google's Python SDK calls v1 since its third major, its other SDKs v1beta. All are served alike."""
+GEMINI_ROOTS = ("/v1beta", "/v1alpha")
 
 
 def endpoint_at(path: str) -> Endpoint | None:
@@ -62,7 +64,7 @@ def gemini_method(path: str) -> tuple[str, str] | None:
 
 def dialect_of(path: str) -> str:
     """Which dialect speaks at this path: errors are told in it, also where there is no such path."""
-    if path == "/v1beta" or path.startswith("/v1beta/"):
+    if path in GEMINI_ROOTS or path.startswith(tuple(f"{root}/" for root in GEMINI_ROOTS)) or gemini_method(path):
         return "gemini"
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         return "anthropic"
