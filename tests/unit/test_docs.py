@@ -15,10 +15,11 @@ import pytest
 from farebox.adapters.catalog_files import load_catalog
 from farebox.bootstrap import VENDOR_HAS_ADDRESS
 from farebox.cli import main
+from farebox.dialects.wires import WIRES
 from farebox.domain.outcome import RULES, markdown
 from farebox.domain.quota import FreeLimits
 from farebox.domain.receipts import arithmetic_errors
-from farebox.http.errors import SHAPES
+from farebox.http.errors import ANTHROPIC_TYPES, GEMINI_STATUSES, SHAPES
 from farebox.http.keys_app import NewKey
 from farebox.relay.endpoints import METHODS, PATHS
 from farebox.settings import CHANNEL_KEYS, Sections
@@ -35,7 +36,7 @@ REGISTRIES = re.compile(
     "|".join((r"\bpypi\.", r"python[h]osted", r"npmjs\.(?:org|com)", r"registry\.(?:npm|yarn)")), re.IGNORECASE
 )
 MACHINE_PATHS = re.compile(r"(?<![\w.~}$)-])/(?:" + "|".join(("work", "root", "home")) + r")/")
-BINARY = {".png", ".ico", ".woff2", ".gz", ".zip"}
+BINARY = {".png", ".ico", ".woff2", ".gz", ".zip", ".mp3"}
 
 
 def read(name: str) -> str:
@@ -100,6 +101,34 @@ def test_the_verifying_snippet_in_billing_is_python() -> None:
 def test_the_reference_lists_every_error_once_with_its_status() -> None:
     told = [(int(status), code.strip("`")) for status, code, _ in rows(read("docs/reference.md"), "status")]
     assert Counter(told) == Counter((shape.status, shape.code) for shape in SHAPES.values())
+
+
+def test_the_reference_says_how_each_dialect_names_each_status() -> None:
+    told = {
+        int(status): (set(re.findall(r"`(\w+)`", openai)), anthropic.strip("`"), gemini.strip("`"))
+        for status, openai, anthropic, gemini in rows(read("docs/reference.md"), "HTTP")
+    }
+    openai_types: dict[int, set[str]] = {}
+    for shape in SHAPES.values():
+        openai_types.setdefault(shape.status, set()).add(shape.type)
+    assert told == {
+        status: (types, ANTHROPIC_TYPES.get(status, "api_error"), GEMINI_STATUSES.get(status, "INTERNAL"))
+        for status, types in openai_types.items()
+    }
+
+
+def test_the_reference_lists_every_vendor_with_its_address() -> None:
+    told = {row[0].strip("`"): row[1] for row in rows(read("docs/reference.md"), "vendor")}
+    assert set(told) == set(VENDORS)
+    for vendor in VENDORS.values():
+        assert told[vendor.name].startswith(f"`{vendor.base_url}`" if vendor.base_url else "none")
+
+
+def test_the_reference_lists_every_operation_that_can_be_estimated() -> None:
+    (told,) = re.findall(
+        r"The names are those that receipts have as `endpoint`: (.+?)\. ", read("docs/reference.md"), re.S
+    )
+    assert set(re.findall(r"`([^`]+)`", told)) == set(WIRES)
 
 
 def test_the_reference_lists_every_relayed_endpoint() -> None:
