@@ -36,14 +36,34 @@ cache_write_per_1k = "0.01875"
 cache_write_1h_per_1k = "0.03"
 """
 """A model of Anthropic's whose cache has prices of its own: the catalog's have none yet."""
+EMBEDDING = """
+vendor = "google"
+tier = "official"
+tokenizer = "o200k_base"
+input_margin_percent = 40
+
+[[model]]
+id = "gemini-embedding-001"
+kind = "embedding"
+context_tokens = 2048
+
+[[model.price]]
+from = "2025-05-01"
+per_1k_tokens = "0.00105"
+"""
+"""An embedding of Google's own: the catalog has OpenAI's only."""
+LISTS = {"cached.toml": CACHED, "embedding.toml": EMBEDDING}
 
 
 @pytest.fixture(scope="session")
 def _vendors(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarebox]:
     folder = tmp_path_factory.mktemp("vendors")
-    (folder / "cached.toml").write_text(CACHED, "utf-8")
+    for name, text in LISTS.items():
+        (folder / name).write_text(text, "utf-8")
     settings = Settings(
-        admin_token=ADMIN_TOKEN, trusted_proxies=("127.0.0.1",), catalog_files=(str(folder / "cached.toml"),)
+        admin_token=ADMIN_TOKEN,
+        trusted_proxies=("127.0.0.1",),
+        catalog_files=tuple(str(folder / name) for name in LISTS),
     )
     bases = {"anthropic": "/v1", "openai": "/v1", "google": "/v1beta"}
     channels = tuple(

@@ -600,7 +600,8 @@ def test_much_text_is_counted_piece_by_piece() -> None:
 
 def test_errors_and_pings_are_as_the_sdk_bears_them() -> None:
     assert GENERATE_CONTENT.error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
-    assert data_of(GENERATE_CONTENT.ping) is None
+    told = json.loads(data_of(GENERATE_CONTENT.ping) or b"")
+    assert told["candidates"][0]["content"]["parts"] == [{"text": ""}]
     assert not GENERATE_CONTENT.end_marker
 
 

@@ -76,7 +76,7 @@ def openai_error_event(envelope: bytes) -> bytes:
 
 
 COMMENT_PING = b": keep-alive\n\n"
-"""The only keep-alive that OpenAI's SDKs bear."""
+"""The only keep-alive that OpenAI's SDKs bear. Google's do not bear it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ OPERATORS_OWN = ("cachedContent", "continuationToken")
 """Names of what the vendor keeps under the operator's account."""
 MODALITIES: dict[str, str | None] = {"TEXT": None, "IMAGE": "image_output_token", "AUDIO": "audio_output_token"}
 """What may be asked for, and the unit that must have a price."""
+PING = b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}\n\n'
+"""Google's SDKs for Python and Go take a comment for a broken answer, Go's a blank line too. All bear an empty text."""
 _TIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -93,6 +95,7 @@ GENERATE_CONTENT = Wire(
     kinds=frozenset({"chat"}),
     read=read,
     tap=tap,
+    ping=PING,
     end_marker=False,
     limit_param="generationConfig.maxOutputTokens",
 )
