@@ -126,7 +126,7 @@ def test_the_reference_lists_every_vendor_with_its_address() -> None:
 
 def test_the_reference_lists_every_operation_that_can_be_estimated() -> None:
     (told,) = re.findall(
-        r"The names are those that receipts have as `endpoint`: (.+?)\. ", read("docs/reference.md"), re.S
+        r"The names are those that receipts have as `endpoint`: (.+?)\. ", read("docs/reference.md"), re.DOTALL
     )
     assert set(re.findall(r"`([^`]+)`", told)) == set(WIRES)
 
