@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -273,6 +274,44 @@ def test_a_channel_alone_is_not_asked_again_for_what_it_will_not_have(
 
     assert ask(service, key, model="gpt-4.1-mini").status_code == 502
     assert len(upstream.requests) == 1
+
+
+BLAMES = {
+    "google": (400, {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}),
+    "anthropic": (400, {"type": "error", "error": {"message": "Your credit balance is too low to access the API."}}),
+    "xai": (400, {"code": "invalid argument", "error": "Incorrect API key provided: xa***1."}),
+}
+
+
+@pytest.mark.parametrize("vendor", BLAMES)
+def test_a_400_that_means_our_key_is_not_the_callers_fault(
+    service: RunningFarebox, upstream: ScriptedUpstream, first: ScriptedUpstream, vendor: str
+) -> None:
+    status, body = BLAMES[vendor]
+    first.script = json_answer(body, status)
+    routes = service.services.channels
+    was = routes.all
+    routes.all = tuple(
+        replace(each, vendor=replace(VENDORS["openai"], key_refusals=VENDORS[vendor].key_refusals)) for each in was
+    )
+    key = service.new_key(credit="1")
+    try:
+        answer = ask(service, key)
+    finally:
+        routes.all = was
+
+    assert answer.status_code == 200
+    assert attempts(billed_once(service, key)) == [("first", "bad_key"), ("second", "answered")]
+
+
+def test_a_refusal_that_breaks_off_is_a_refusal(
+    service: RunningFarebox, first: ScriptedUpstream, upstream: ScriptedUpstream
+) -> None:
+    first.script = [Send(head(400, content_length="500") + b'{"error":'), Reset()]
+    key = service.new_key(credit="1")
+
+    assert (ask(service, key).status_code, upstream.requests) == (400, [])
+    assert billed_once(service, key, 0)["outcome"] == "refused"
 
 
 def test_a_key_that_is_told_to_wait_rests_and_the_next_one_answers(

@@ -24,7 +24,7 @@ from farebox.relay.passage import PLAIN_BYTES_MAX, BinaryPassage, Passage, Seal
 from farebox.relay.plan import Plan
 from farebox.relay.relayed import ANSWERED, REFUSED, Relayed
 from farebox.relay.request import JSON
-from farebox.relay.setbacks import CALLERS_FAULT, Setback
+from farebox.relay.setbacks import BAD_KEY, CALLERS_FAULT, Setback
 from farebox.relay.upstream_errors import Cut, Empty, ErrorAnswer, Stalled, UpstreamFailure
 
 ERROR_BYTES_MAX = 64 * 1024
@@ -89,8 +89,7 @@ class _One:
                     if answer.status == 200:
                         await self._bring(answer, patience)
                     elif answer.status in CALLERS_FAULT:
-                        self.relayed.refused = True
-                        self.relayed.failure = await _refusal(answer, plan)
+                        return self._blamed(await _error_body(answer))
                     else:
                         return setbacks.of_status(answer.status, answer.headers)
         except TimeoutError:
@@ -101,6 +100,14 @@ class _One:
             # What comes after the proper end changes nothing any more.
             if not self.relayed.finished:
                 return setbacks.of_failure(failure)
+        return None
+
+    def _blamed(self, body: bytes) -> Setback | None:
+        """The vendor blames the request; or our key, in a status that blames the request."""
+        if any(words in body for words in self.current.way.channel.vendor.key_refusals):
+            return BAD_KEY
+        self.relayed.refused = True
+        self.relayed.failure = _refusal(body, self.plan)
         return None
 
     async def _bring(self, answer: Answer, patience: asyncio.Timeout) -> None:
@@ -164,9 +171,17 @@ async def _give_up(relayed: Relayed, setback: Setback, empty: Passage | None) ->
         relayed.failure = setback.told()
 
 
-async def _refusal(answer: Answer, plan: Plan) -> FareboxError:
-    """A status that is the caller's fault. Of its text only a parameter's name survives, if the request has it."""
-    param = _param_of(await answer.body(ERROR_BYTES_MAX), plan)
+async def _error_body(answer: Answer) -> bytes:
+    """What an error says; nothing, if it is too long or breaks off: the status has said the rest."""
+    try:
+        return await answer.body(ERROR_BYTES_MAX)
+    except UpstreamFailure:
+        return b""
+
+
+def _refusal(body: bytes, plan: Plan) -> FareboxError:
+    """The request is wrong. Of the vendor's text only a parameter's name survives, if the request has it."""
+    param = _param_of(body, plan)
     return InvalidRequest(
         param=param,
         zh=f"上游拒绝了该请求{f'（参数 {param}）' if param else ''}，本次请求未计费。",

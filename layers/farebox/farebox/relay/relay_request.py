@@ -144,8 +144,7 @@ class Relay:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.farewell_s):
-                    await self._answer(admitted, relayed, sealed.billed, caller)
-                    heard = True
+                    heard = await self._answer(admitted, relayed, sealed.billed, caller)
         finally:
             # The last byte has gone, so the settlement delays nobody; but the request is not over before it.
             settling = self.conclusion.settle(admitted, sealed)
@@ -181,11 +180,13 @@ class Relay:
         )
         return ending, bill(plan, usage, ending, tap.service_tier)
 
-    async def _answer(self, admitted: Admitted, relayed: Relayed, billed: Bill, caller: Caller) -> None:
-        """The last bytes: an error event, or a plain answer with its cost."""
+    async def _answer(self, admitted: Admitted, relayed: Relayed, billed: Bill, caller: Caller) -> bool:
+        """The last bytes: an error event, or a plain answer with its cost. False if nothing could be told."""
         wire = admitted.plan.wire
         if relayed.failure is not None:
-            if relayed.started and not wire.binary:  # in the middle of a sound nothing can be said
+            if relayed.started and wire.binary and not admitted.plan.ask.stream:
+                return False  # in the middle of a sound nothing can be said
+            if relayed.started:
                 await relayed.delivery.end(wire.error_event(admitted.call.envelope(relayed.failure)))
         elif relayed.body is not None and relayed.finished:
             cost = (b"x-farebox-cost", money.format_ca(billed.cost_nano).encode())
@@ -197,6 +198,7 @@ class Relay:
             relayed.failure = UpstreamError()
         else:
             await relayed.delivery.end()
+        return True
 
 
 def _reply_headers(upstream_headers: Mapping[str, str], admitted: Admitted) -> RawHeaders:

@@ -55,6 +55,8 @@ STATUSES: dict[int, Setback] = {
     504: Setback("status_504", Fault.CHANNEL, UpstreamTimeout, rest_ms=1_000),
     529: Setback("status_529", Fault.CHANNEL, UpstreamUnavailable, rest_ms=1_000),
 }
+BAD_KEY = Setback("bad_key", Fault.KEY, UpstreamError, rest_ms=300_000)
+"""A status that blames the request, words that mean the key (see Vendor.key_refusals)."""
 OTHER_5XX = Setback("status_5xx", Fault.CHANNEL, UpstreamError, rest_ms=1_000)
 OTHER = Setback("status_other", Fault.MODEL, UpstreamError)
 """Redirects among them: they are not followed."""

@@ -15,4 +15,5 @@ ANTHROPIC = Vendor(
             passed=("anthropic-version", "anthropic-beta"),
         ),
     ),
+    key_refusals=(b"credit balance is too low",),
 )

@@ -21,5 +21,6 @@ GOOGLE = Vendor(
         ),
         openai_door("chat.completions", "embeddings", prefix="/openai"),
     ),
+    key_refusals=(b"API_KEY_INVALID",),
     cancel_stops_billing=False,  # https://openrouter.ai/docs/api/reference/streaming lists who stops and who does not
 )

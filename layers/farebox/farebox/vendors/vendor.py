@@ -43,6 +43,7 @@ class Vendor:
     of its own name. `stream_options`: does it accept them? `cancel_stops_billing`: whether leaving a stream ends what
     the vendor charges. `limit_param`, `reasoning_limit_param`: what it calls the output limit of a chat, and that of a
     model that reasons. `api_version`: what stands for {api_version} unless the channel says otherwise.
+    `key_refusals`: words in a 400 that mean our key or its credit, not the request.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Vendor:
     limit_param: str = "max_tokens"
     reasoning_limit_param: str = "max_tokens"
     api_version: str = ""
+    key_refusals: tuple[bytes, ...] = ()
 
 
 OPENAI_PATHS: Mapping[str, str] = MappingProxyType(
