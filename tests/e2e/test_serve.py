@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -12,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from anthropic import Anthropic
+from anthropic.types import TextBlock
+from google import genai
 from openai import APIError, OpenAI
 
 from tests.fakes.process import FareboxProcess, StoreProcess, command_line, http, is_running, pids, wait_until
@@ -71,7 +75,9 @@ def test_the_first_run_prints_all_that_a_newcomer_needs(demo: FareboxProcess) ->
     assert demo.output.startswith(f"farebox ready on {demo.url}\n")
     assert demo.url.startswith("http://127.0.0.1:")
     assert f"  base_url      {demo.url}/v1\n" in demo.output
-    assert "DEMO" in demo.output
+    assert f" ANTHROPIC_BASE_URL={demo.url}\n" in demo.output
+    assert f" GOOGLE_GEMINI_BASE_URL={demo.url}\n" in demo.output
+    assert "演示 DEMO" in demo.output
     assert demo.free_key.startswith("sk-fb-f")
     assert demo.paid_key.startswith("sk-fb-p")
     assert len(demo.admin_token) >= 16
@@ -104,6 +110,22 @@ def test_the_python_sdk_chats_streams_and_embeds_with_the_printed_keys(demo: Far
     assert plain.choices[0].message.content == "".join(pieces)
     assert len(pieces) > 3
     assert len(vector) == 256
+
+
+def test_the_sdks_of_anthropic_and_google_find_their_way_by_the_printed_variables(
+    demo: FareboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in re.findall(r" ([A-Z_]+_BASE_URL)=(\S+)$", demo.output, re.MULTILINE):
+        monkeypatch.setenv(name, value)
+    message = Anthropic(auth_token=demo.paid_key).messages.create(
+        model="gpt-4o-mini", max_tokens=100, messages=MESSAGES
+    )
+    with genai.Client(api_key=demo.paid_key) as client:
+        generated = client.models.generate_content(model="gemini-2.0-flash", contents="hi")
+
+    assert isinstance(message.content[0], TextBlock)
+    assert "demo upstream" in message.content[0].text
+    assert "demo upstream" in (generated.text or "")
 
 
 def test_the_balance_shows_what_a_request_cost_to_the_nano(demo: FareboxProcess) -> None:
@@ -340,7 +362,12 @@ def test_production_with_the_true_clock_starts_and_has_no_admin_api_without_a_to
             "demo": False,
             "channels": [{"name": "scripted", "vendor": "openai", "demo": False}],
         }
-        assert service.output == f"farebox ready on {service.url}\n  base_url      {service.base_url}\n"
+        assert service.output.splitlines() == [
+            f"farebox ready on {service.url}",
+            f"  base_url      {service.base_url}",
+            f"  Anthropic     ANTHROPIC_BASE_URL={service.url}",
+            f"  Gemini        GOOGLE_GEMINI_BASE_URL={service.url}",
+        ]
 
 
 def test_tomorrow_the_quota_is_fresh(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -33,9 +33,15 @@ async def demo_keys(services: Services, data: DataDir) -> DemoKeys:
 
 def banner(url: str, services: Services, made: DemoKeys | None) -> str:
     """What `farebox serve` prints when it answers."""
-    lines = [f"farebox ready on {url}", f"  base_url      {url}/v1"]
+    lines = [
+        f"farebox ready on {url}",
+        f"  base_url      {url}/v1",
+        f"  Anthropic     ANTHROPIC_BASE_URL={url}",
+        f"  Gemini        GOOGLE_GEMINI_BASE_URL={url}",
+    ]
     if any(channel.demo for channel in services.channels.all):
-        lines.append("  upstream      DEMO: no channel is configured, a built-in demo answers (no real model)")
+        lines.append("  upstream      演示 DEMO: 未配置渠道，由内置演示程序回答，并非真实模型")
+        lines.append("                no channel is configured, a built-in demo answers (no real model)")
     if made is not None:
         body = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"你好"}]}'
         curl = (
