@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
+from openai import OpenAI
+from pydantic import BaseModel
 
 from farebox.domain.receipts import arithmetic_errors
 from tests.fakes.process import FareboxProcess, http, wait_until
@@ -292,7 +294,9 @@ SPEECH = {"model": "tts-1", "voice": "alloy", "input": SPOKEN}
 MINUTES = {**SPEECH, "model": "gpt-4o-mini-tts"}
 TUNE_MS = 4 * 240
 """The demo's tune: a note of 240 ms for every three letters."""
-BY_LENGTH = {"mp3": b"ID3", "wav": b"RIFF", "flac": b"fLaC", "pcm": b"", "opus": b"OggS"}
+SIGNATURES = {"mp3": b"ID3", "wav": b"RIFF", "flac": b"fLaC", "pcm": b"", "opus": b"OggS", "aac": b"\xff\xf1"}
+AAC_MS = 982
+"""In whole frames of 1024 samples at 24 kHz, rounded up."""
 
 DOORS = (
     Door("chat", "/v1/chat/completions", CHAT, chat),
@@ -349,9 +353,9 @@ DOORS = (
             f"speech by the minute, {name}",
             "/v1/audio/speech",
             {**MINUTES, "response_format": name},
-            spoken(4 * 12_000 + TUNE_MS * 2000, signature),
+            spoken(4 * 12_000 + (AAC_MS if name == "aac" else TUNE_MS) * 2000, signature),
         )
-        for name, signature in BY_LENGTH.items()
+        for name, signature in SIGNATURES.items()
     ),
     Door("transcriptions", "/v1/audio/transcriptions", {"model": "whisper-1"}, heard(700), SOUND),
     *(
@@ -480,6 +484,37 @@ def test_a_limit_on_the_output_holds_in_every_dialect(demo: FareboxProcess, key:
     assert responded["incomplete_details"] == {"reason": "max_output_tokens"}
     assert written["stop_reason"] == "max_tokens"
     assert generated["candidates"][0]["finishReason"] == "MAX_TOKENS"
+
+
+class Fox(BaseModel):
+    name: str
+    legs: int
+    tame: bool
+    friends: list[str]
+    colour: Literal["red", "grey"]
+    home: str | None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_asks_for_json_gets_json_that_fits(demo: FareboxProcess, key: str, stream: bool) -> None:
+    with OpenAI(api_key=key, base_url=demo.base_url) as client:
+        if stream:
+            with client.chat.completions.stream(model="gpt-4o", messages=HI, response_format=Fox) as chatted:
+                fox = chatted.get_final_completion().choices[0].message.parsed
+            with client.responses.stream(model="gpt-4o", input="hi", text_format=Fox) as responded:
+                other = responded.get_final_response().output_parsed
+        else:
+            fox = (
+                client.chat.completions.parse(model="gpt-4o", messages=HI, response_format=Fox)
+                .choices[0]
+                .message.parsed
+            )
+            other = client.responses.parse(model="gpt-4o", input="hi", text_format=Fox).output_parsed
+
+    assert fox is not None
+    assert fox == other
+    assert SAYS in fox.name
+    assert (fox.legs, fox.tame, fox.friends, fox.colour, fox.home) == (0, False, [], "red", None)
 
 
 def test_the_demo_paints_and_sings_the_same_for_the_same_words_and_another_for_others(

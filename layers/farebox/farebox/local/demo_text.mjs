@@ -1,6 +1,7 @@
 // The demo upstream's words: what it says, how many tokens that is, and the doors that answer with text or numbers.
 import { createHash, randomUUID } from "node:crypto";
 import { now, sendEvents, sendJson } from "./demo_http.mjs";
+import { jsonIn } from "./demo_json.mjs";
 
 const DIMENSIONS = 256;
 const HEARD_CHARS = 80;
@@ -36,11 +37,12 @@ const usage = (prompt, completion) => ({
   total_tokens: prompt + completion,
 });
 
-/** The answer to what was said, no longer than `limit` tokens. `whole`: whether it was not cut. */
-function answerTo(said, limit) {
+/** The answer to what was said, no longer than `limit` tokens, as text or JSON. `whole`: whether it was not cut. */
+function answerTo(said, limit, format) {
   const letters = [...said.trim()];
   const heard = letters.length > HEARD_CHARS ? `${letters.slice(0, HEARD_CHARS).join("")}…` : letters.join("");
-  const all = `你好！${IS_A_DEMO} You said: ${heard}`;
+  const spoken = `你好！${IS_A_DEMO} You said: ${heard}`;
+  const all = jsonIn(format, spoken) ?? spoken;
   let text = "";
   for (const letter of all) {
     if (limit && tokens(text + letter) > limit) return { text, whole: false };
@@ -53,7 +55,7 @@ function answerTo(said, limit) {
 export function chat(request) {
   const said = textOf(request.messages.findLast((message) => message.role === "user")?.content);
   const prompt = request.messages.reduce((sum, message) => sum + 4 + tokens(textOf(message.content)), 3);
-  const { text, whole } = answerTo(said, request.max_completion_tokens ?? request.max_tokens);
+  const { text, whole } = answerTo(said, request.max_completion_tokens ?? request.max_tokens, request.response_format);
   return { content: text, finishReason: whole ? "stop" : "length", usage: usage(prompt, tokens(text)) };
 }
 
@@ -78,7 +80,7 @@ const itemText = (item) => textOf(item.content ?? item.output) + (item.arguments
 function responseTo(body) {
   const items = typeof body.input === "string" ? [{ role: "user", content: body.input }] : body.input;
   const said = textOf(items.findLast((item) => item.role === "user")?.content);
-  const { text, whole } = answerTo(said, body.max_output_tokens);
+  const { text, whole } = answerTo(said, body.max_output_tokens, body.text?.format);
   const sent =
     items.reduce((sum, item) => sum + 4 + tokens(itemText(item)), 3) +
     (body.instructions ? tokens(body.instructions) : 0);
