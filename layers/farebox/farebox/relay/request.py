@@ -16,8 +16,6 @@ from farebox.errors import InvalidRequest
 
 JSON = "application/json"
 FORM = "multipart/form-data"
-HOLD_LIMITS = ("generationConfig", "generation_config")
-"""Members that are objects in which an output limit stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +33,20 @@ class Request:
     json_array: bool = False
     passed: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is read as a form; if not, it is JSON, whatever the caller calls it."""
+        return self.wire.form and self.content_type.partition(";")[0].strip().lower() == FORM
+
+    @property
+    def read_as(self) -> str:
+        """The content type for the upstream, which must not read the body in another way than it was priced."""
+        return self.content_type if self.is_form else JSON
+
 
 def read_body(request: Request) -> Incoming:
     """The body's JSON or form, checked as far as every operation wants it. Raises InvalidRequest."""
-    if request.wire.form and request.content_type.partition(";")[0].strip().lower() == FORM:
+    if request.is_form:
         form = read_form(request.body, request.content_type)
         return Incoming(form.texts, request.body, form.files, form=form)
     fields = read_json(request.body)
@@ -53,16 +61,6 @@ def read_json(body: bytes) -> Fields:
         raise InvalidRequest(zh="请求体不是有效的 JSON。", en="The body is not valid JSON.") from None
     if not isinstance(fields, dict):
         raise InvalidRequest(zh="请求体必须是 JSON 对象。", en="The body must be a JSON object.")
-    if json_splice.has_duplicates(body, fields) or _limits_twice(body, fields):
+    if json_splice.has_duplicates(body, fields):
         raise InvalidRequest(zh="请求体含有重复的参数。", en="The body names a parameter twice.")
     return fields
-
-
-def _limits_twice(body: bytes, fields: Fields) -> bool:
-    """Whether an object that holds limits (Gemini's) names one twice."""
-    held = [name for name in HOLD_LIMITS if isinstance(fields.get(name), dict)]
-    return bool(held) and any(
-        json_splice.has_duplicates(body[member.start : member.end])
-        for member in json_splice.members(body)
-        if member.name in held
-    )
