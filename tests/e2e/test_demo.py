@@ -517,6 +517,38 @@ def test_who_asks_for_json_gets_json_that_fits(demo: FareboxProcess, key: str, s
     assert (fox.legs, fox.tame, fox.friends, fox.colour, fox.home) == (0, False, [], "red", None)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_that_must_be_called_is_called_in_every_dialect(demo: FareboxProcess, key: str, stream: bool) -> None:
+    headers = {"authorization": f"Bearer {key}"}
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    function = {"name": "weather", "parameters": schema}
+    forced = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    tools = {
+        "tools": [{"name": "weather", "input_schema": schema}],
+        "tool_choice": {"type": "tool", "name": "weather"},
+    }
+    declared = {
+        "tools": [{"functionDeclarations": [function]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
+    }
+    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+
+    for path, body in (
+        ("/v1/chat/completions", {**CHAT, **forced, "stream": stream}),
+        ("/v1/messages", {**MESSAGE, **tools, "stream": stream}),
+        (f"{GEMINI}:{method}", {**GEMINI_HI, **declared}),
+    ):
+        answer = http.post(demo.url + path, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert "weather" in answer.text
+        assert "city" in answer.text
+
+
+def test_a_chat_without_a_word_of_the_user_is_answered_too(demo: FareboxProcess, key: str) -> None:
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "system", "content": "Say something."}]}
+    assert Door("system only", "/v1/chat/completions", body, chat).call(demo.url, key).status_code == 200
+
+
 def test_the_demo_paints_and_sings_the_same_for_the_same_words_and_another_for_others(
     demo: FareboxProcess, key: str
 ) -> None:

@@ -21,14 +21,17 @@ function fitting(schema, text, root) {
   return Object.fromEntries(Object.entries(schema.properties).map(([name, each]) => [name, fitting(each, text, root)]));
 }
 
-/** The answer in the format asked for (`response_format` of chat, `text.format` of responses); null where none is. */
-export function jsonIn(format, text) {
-  if (format?.type === "json_object") return JSON.stringify({ answer: text });
-  if (format?.type !== "json_schema") return null;
-  const schema = format.schema ?? format.json_schema?.schema ?? {};
+/** JSON that fits the schema, with `text` as every string. */
+export function jsonFor(schema, text) {
   try {
     return JSON.stringify(fitting(schema, text, schema));
   } catch {
     return JSON.stringify({ answer: text }); // a schema that leads to itself, or to nowhere
   }
+}
+
+/** The answer in the format asked for (`response_format` of chat, `text.format` of responses); null where none is. */
+export function jsonIn(format, text) {
+  if (format?.type === "json_object") return JSON.stringify({ answer: text });
+  return format?.type === "json_schema" ? jsonFor(format.schema ?? format.json_schema?.schema ?? {}, text) : null;
 }

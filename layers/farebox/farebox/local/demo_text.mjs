@@ -1,7 +1,7 @@
 // The demo upstream's words: what it says, how many tokens that is, and the doors that answer with text or numbers.
 import { createHash, randomUUID } from "node:crypto";
 import { now, sendEvents, sendJson } from "./demo_http.mjs";
-import { jsonIn } from "./demo_json.mjs";
+import { jsonFor, jsonIn } from "./demo_json.mjs";
 
 const DIMENSIONS = 256;
 const HEARD_CHARS = 80;
@@ -51,10 +51,22 @@ function answerTo(said, limit, format) {
   return { text, whole: true };
 }
 
+// The tool that must be called, if one must. Left to itself the demo calls none.
+function forcedTool({ tool_choice: choice, tools }) {
+  const named = choice?.function?.name;
+  const functions = (tools ?? []).map((tool) => tool.function).filter(Boolean);
+  return choice === "required" ? functions[0] : named && functions.find((each) => each.name === named);
+}
+
 /** Chat, for aimock to send. */
 export function chat(request) {
   const said = textOf(request.messages.findLast((message) => message.role === "user")?.content);
   const prompt = request.messages.reduce((sum, message) => sum + 4 + tokens(textOf(message.content)), 3);
+  const tool = forcedTool(request);
+  if (tool) {
+    const call = { name: tool.name, arguments: jsonFor(tool.parameters ?? {}, IS_A_DEMO) };
+    return { toolCalls: [call], usage: usage(prompt, tokens(call.name + call.arguments)) };
+  }
   const { text, whole } = answerTo(said, request.max_completion_tokens ?? request.max_tokens, request.response_format);
   return { content: text, finishReason: whole ? "stop" : "length", usage: usage(prompt, tokens(text)) };
 }

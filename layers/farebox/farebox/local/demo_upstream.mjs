@@ -21,7 +21,7 @@ const DOORS = {
 };
 
 const mock = new LLMock({ port: 0, host: "127.0.0.1", logLevel: "silent", journalMaxEntries: 1 });
-mock.onMessage(/[\s\S]*/, chat, { streamingProfile: { ttft: 80, tps: 60 } });
+mock.on({ predicate: () => true }, chat, { streamingProfile: { ttft: 80, tps: 60 } });
 for (const [path, answer] of Object.entries(DOORS)) mock.mount(path, mounted(answer));
 await mock.start();
 console.log(`demo upstream ready on ${mock.url}`);
