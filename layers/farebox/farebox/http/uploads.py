@@ -14,14 +14,13 @@ from farebox.dialects import upload_refs
 from farebox.dialects.ask import refuse, whole
 from farebox.dialects.upload_refs import Place
 from farebox.domain import uploads
-from farebox.domain.accounts import ACTIVE
 from farebox.domain.keys import ApiKey
 from farebox.domain.uploads import BYTES_MAX, LIFE_S, TooMuch, Upload
-from farebox.errors import AccountFrozen, FareboxError, InvalidRequest, StoreUnavailable, TooMany
+from farebox.errors import FareboxError, InvalidRequest, StoreUnavailable, TooMany
 from farebox.http.asgi import CallerGone, Receive, Scope, read_body
 from farebox.ports import Caller, Clock, Randomness, Uploads
 from farebox.relay.call import Call
-from farebox.relay.request import FORM, Request, read_json
+from farebox.relay.request import Request, read_json
 from farebox.service.authenticate import Authenticator
 
 PRESIGN = "/v1/uploads/presigned"
@@ -46,14 +45,12 @@ class UploadDesk:
     pepper: bytes
     lent: dict[asyncio.Task[object], int] = field(default_factory=dict)
 
-    async def presign(self, scope: Scope, receive: Receive, key: ApiKey) -> bytes:
+    async def presign(self, scope: Scope, receive: Receive, key: ApiKey, address: str) -> bytes:
         """POST /v1/uploads/presigned: the answer's JSON.
 
-        Raises InvalidApiKey, AccountFrozen, InvalidRequest, NotFound, StoreUnavailable.
+        Raises InvalidApiKey, AddressNotAllowed, AccountFrozen, InvalidRequest, NotFound, StoreUnavailable.
         """
-        account, _ = await self.authenticator.owner(key)
-        if account.status != ACTIVE:
-            raise AccountFrozen
+        account, _ = await self.authenticator.user(key, address)
         upload = _asked(await read_body(scope, receive, ASKED_BYTES_MAX))
         expires_s = self.clock.now_ms() // 1000 + LIFE_S
         upload_id = uploads.mint_id(expires_s, self.random.token)
@@ -78,12 +75,12 @@ class UploadDesk:
     async def filled(self, call: Call) -> Call:
         """The call with the files in its body. Only a key's owner finds them, so the key is proved first.
 
-        Raises InvalidRequest, InvalidApiKey, TooMany, StoreUnavailable.
+        Raises InvalidRequest, InvalidApiKey, AddressNotAllowed, AccountFrozen, TooMany, StoreUnavailable.
         """
         places = await asyncio.to_thread(_places, call.request) if _mentions(call.request) else ()
         if not places:
             return call
-        account, _ = await self.authenticator.owner(call.key)
+        account, _ = await self.authenticator.user(call.key, call.address)
         names = {place.upload_id: uploads.object_name(place.upload_id, account.id, self.pepper) for place in places}
         self._check_memory()
         files = await self._files(places, names)
@@ -196,7 +193,7 @@ def _mentions(request: Request) -> bool:
 
 def _places(request: Request) -> tuple[Place, ...]:
     """The references in the body. Raises InvalidRequest."""
-    if request.wire.form and request.content_type.partition(";")[0].strip().lower() == FORM:
+    if request.is_form:
         return upload_refs.places_in_form(request.body, request.content_type)
     return upload_refs.places_in_json(request.body)
 

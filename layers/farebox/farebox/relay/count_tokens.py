@@ -88,7 +88,7 @@ class TokenCounter:
 
     async def _ask(self, way: Way, request: Request, ask: Ask, model_id: str) -> bytes | None:
         """The vendor's answer, or None where it gives none."""
-        headers = way.headers(0, request.content_type, request.passed, stream=False)
+        headers = way.headers(0, request.read_as, request.passed, stream=False)
         changes = dict(ask.changes)
         if request.model is None and way.channel.upstream_name(model_id) != ask.model:
             changes["model"] = orjson.dumps(way.channel.upstream_name(model_id))

@@ -51,6 +51,8 @@ class Forwarder:
         while current is not None:
             if current.again:
                 await asyncio.sleep(self.random.below(AGAIN_AFTER_MS_MAX) / 1000)
+                if relayed.cancelled:
+                    return  # before anybody was asked again
             relayed.tap = new_tap(current)
             one = _One(self.upstream, plan, current, relayed, seal)
             relayed.current = (current.way.channel.name, self.clock.now_ms())
@@ -82,7 +84,7 @@ class _One:
         request = plan.request
         try:
             body = plan.body_for(way)
-            headers = way.headers(self.current.key, request.content_type, request.passed, stream=plan.ask.stream)
+            headers = way.headers(self.current.key, request.read_as, request.passed, stream=plan.ask.stream)
             url = way.url(plan.model.id, stream=plan.ask.stream)
             async with asyncio.timeout(way.channel.first_content_s) as patience:
                 async with self.upstream.post(url, headers, body) as answer:

@@ -19,6 +19,8 @@ PLAIN_BYTES_MAX = 64 * 1024 * 1024
 STREAM_BYTES_MAX = 200 * 1024 * 1024
 """A longer stream is cut. Lambda streams no more either."""
 HELD_BYTES_MAX = 32 * 1024 * 1024
+FRAME_BYTES = 64
+"""What keeping a frame takes besides its bytes: a flood of empty comments must not grow beyond what may be held."""
 LINGER_S = 0.05
 """How long to wait for a clean end after the end marker, so that the connection can be used again."""
 EVENT_STREAM = "text/event-stream"
@@ -119,7 +121,7 @@ class Passage:
 
     def _hold(self, frames: list[bytes]) -> None:
         self.held += frames
-        self.held_bytes += sum(map(len, frames))
+        self.held_bytes += sum(map(len, frames)) + FRAME_BYTES * len(frames)
         if self.held_bytes > HELD_BYTES_MAX:
             raise TooLarge
 
@@ -147,6 +149,7 @@ class Passage:
                 relayed.delivered = True
                 await self.seal()
                 await self._release()
+                relayed.ended = True
 
     async def end_empty(self) -> None:
         """Sends an answer without content as it came: nobody else had a better one."""
@@ -154,11 +157,12 @@ class Passage:
         await self.seal()
         last = self.bridge.end() if self.bridge is not None else []
         await self.relayed.delivery.send([*self.held, *last], self.answer.headers)
+        self.relayed.ended = True
 
     async def _release(self, *, keep: int = 0) -> None:
         cut = len(self.held) - keep
         frames, self.held = self.held[:cut], self.held[cut:]
-        self.held_bytes = sum(map(len, self.held))
+        self.held_bytes = sum(map(len, self.held)) + FRAME_BYTES * len(self.held)
         if frames and not (self.relayed.cancelled and not self.relayed.delivered):
             # A cancelled stream that is still heard out is heard out for its usage alone.
             self.patience.reschedule(None)
@@ -167,7 +171,10 @@ class Passage:
 
 @dataclass(slots=True)
 class BinaryPassage:
-    """A binary answer whose length nobody knows yet. Its last piece waits for the conclusion."""
+    """A binary answer whose length nobody knows yet.
+
+    Nothing is sent until it is known to be sound and no error; its last piece waits for the conclusion.
+    """
 
     answer: Answer
     relayed: Relayed
@@ -177,7 +184,7 @@ class BinaryPassage:
     async def run(self) -> None:
         """Returns at the proper end. Raises UpstreamFailure."""
         relayed, tap = self.relayed, self.relayed.tap
-        last = b""
+        held: list[bytes] = []
         size = 0
         async for chunk in self.answer.chunks():
             size += len(chunk)
@@ -186,16 +193,19 @@ class BinaryPassage:
             tap.see(chunk)
             if tap.error_seen:
                 raise ErrorAnswer
-            self.patience.reschedule(None)
-            if last:
-                await relayed.delivery.send([last], self.answer.headers)
-            last = chunk
-        if not last:
+            if tap.content_seen:
+                self.patience.reschedule(None)
+                if held:
+                    await relayed.delivery.send(held, self.answer.headers)
+                    held = []
+            held.append(chunk)
+        if not tap.finished:
             raise Empty
         relayed.gone = await relayed.delivery.caller.is_gone()
         relayed.finished = relayed.delivered = True
         await self.seal()
-        await relayed.delivery.send([last], self.answer.headers)
+        await relayed.delivery.send(held, self.answer.headers)
+        relayed.ended = True
 
 
 def _produced(relayed: Relayed) -> bool:
