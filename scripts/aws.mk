@@ -87,6 +87,7 @@ build-FareboxLayer:
 	@if [ -f "$(FAREBOX_TOML)" ]; then install -m 644 "$(FAREBOX_TOML)" "$(ARTIFACTS_DIR)/farebox.toml"; else \
 	  echo '# There was no farebox.toml when this was built: defaults, and no channel.' >"$(ARTIFACTS_DIR)/farebox.toml"; \
 	  echo "$@: no $(FAREBOX_TOML): built without a channel" >&2; fi
+	@[ ! -f "$(FAREBOX_TOML)" ] || $(BUILD_PYTHON) scripts/price_lists.py "$(FAREBOX_TOML)" "$(ARTIFACTS_DIR)"
 	$(call compile,/opt)
 
 # The rank files are held against the tiktoken that they travel with, not one that this machine may have.

@@ -40,6 +40,9 @@ UNZIPPED_LIMIT = 250 * 2**20  # a function with all its layers
 ADAPTER_ALLOWANCE = 15 * 2**20
 
 CONFIG = """\
+[catalog]
+files = ["prices/own.toml"]
+
 [admin]
 token = "ssm:/farebox/admin-token"
 
@@ -58,6 +61,21 @@ client_secret = "ssm:/farebox/github"
 api_key = "ssm:/farebox/stripe-key"
 webhook_secret = "ssm:/farebox/stripe-webhook"
 """
+PRICES = """\
+vendor = "openai"
+tier = "official"
+tokenizer = "o200k_base"
+input_margin_percent = 0
+
+[[model]]
+id = "of-our-own"
+kind = "embedding"
+context_tokens = 8192
+
+[[model.price]]
+from = "2025-05-01"
+per_1k_tokens = "0.001"
+"""
 OPERATORS_SECRETS = {
     "ChannelSecretArns": ["/farebox/channels/openai"],
     "ServiceSecretArns": ["/farebox/github", "/farebox/stripe-key", "/farebox/stripe-webhook"],
@@ -75,6 +93,8 @@ def build(platform: str, out: Path) -> Path:
     assert AWS_PYTHON.exists(), "run `make .venv-aws/.ready` first"
     config = out.with_name("farebox.toml")
     config.write_text(CONFIG)
+    (out.parent / "prices").mkdir()
+    (out.parent / "prices" / "own.toml").write_text(PRICES)
     # Host wheels must suit the Python that runs them below.
     python = sys.executable if platform == "host" else str(AWS_PYTHON)
     values = {"FAREBOX_BUILD_PLATFORM": platform, "FAREBOX_TOML": config, "BUILD_DIR": out, "BUILD_PYTHON": python}
@@ -151,6 +171,7 @@ def test_the_layer_holds_the_package_without_what_stays_at_home(for_lambda: Path
     assert (shipped / "errors.py").is_file()
     assert not [name for name in ("cli.py", "local", "demo") if (shipped / name).exists()]
     assert (for_lambda / "FareboxLayer" / "farebox.toml").read_text() == CONFIG
+    assert (for_lambda / "FareboxLayer" / "prices" / "own.toml").read_text() == PRICES
 
 
 def test_the_tokenizers_layer_holds_its_rank_files(for_lambda: Path) -> None:
@@ -234,8 +255,10 @@ def readable(template: dict[str, Any], name: str) -> set[str]:
 
 def variable(template: dict[str, Any], value: Any) -> str:
     match value:
-        case {"Ref": parameter}:
-            return str(template["Parameters"][parameter]["Default"])
+        case {"Ref": name} if name in template["Parameters"]:
+            return str(template["Parameters"][name]["Default"])
+        case {"Ref": resource}:
+            return f"farebox-test-{resource.lower()}"
         case {"Fn::Sub": text}:
             return str(text).replace("${AWS::StackName}", "farebox-test")
     return str(value)
