@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from farebox.dialects import sse
@@ -52,9 +52,11 @@ class Delivery:
         try:
             yield
         finally:
+            # Waited for, not awaited: a cancellation of ours goes on, and its own failure is noticed by who sends next.
             pinging.cancel()
-            with suppress(asyncio.CancelledError):
-                await pinging
+            await asyncio.wait({pinging})
+            if not pinging.cancelled():
+                pinging.exception()
 
     async def _ping(self, ping: bytes, every_s: float) -> None:
         while not self.content:

@@ -71,14 +71,11 @@ class Relay:
         try:
             await self._forward(admitted, relayed, caller)
         except asyncio.CancelledError:
-            # This process ends. A stream that has not had its end must not look as if it had.
-            relayed.finished = relayed.delivered
-            if not relayed.delivered:
-                relayed.late, relayed.failure = True, UpstreamTimeout()
+            relayed.break_off(UpstreamTimeout())  # this process ends
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must still end in a settlement and an answer
             self.telemetry.trouble("relay_failed", {"request_id": call.request_id, "error": type(error).__name__})
-            relayed.failure = UpstreamError()
+            relayed.break_off(UpstreamError())
         finally:
             # Also when this task is cancelled: the upstream may have been paid for what came so far.
             await self._conclude(admitted, relayed, caller)
@@ -106,8 +103,7 @@ class Relay:
                     relayed.running = self.streams.add(call.request_id, admitted.grant.account, limit)
                 await self.forwarder.forward(plan, relayed, new_tap, seal)
         except TimeoutError:
-            relayed.late = True
-            relayed.failure = UpstreamTimeout()
+            relayed.break_off(UpstreamTimeout())
         finally:
             self.streams.remove(call.request_id)
         if relayed.cancelled:

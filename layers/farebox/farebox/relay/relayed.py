@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farebox.dialects.wire import Tap
-from farebox.errors import FareboxError
+from farebox.errors import FareboxError, UpstreamTimeout
 from farebox.relay.attempts import Attempt
 from farebox.relay.conclusion import Drawn
 from farebox.relay.delivery import Delivery, RawHeaders
@@ -19,7 +19,8 @@ ANSWERED, REFUSED, STOPPED = "answered", "refused", "stopped"
 class Relayed:
     """`tap` stands beside the attempt that counts. `failure` is for the caller, who had left if `gone`.
 
-    `late`: our own time was up. `delivered`: the end of the stream has been sent. `running`: where it can be cancelled.
+    `late`: our own time was up. `delivered`: the end of the stream is on its way; `ended`: it has been sent.
+    `running`: where it can be cancelled.
     `attempts`: those that are over; `current`: the channel of the one that is not, and when it began (epoch ms).
     `sealed`: the conclusion, once it is on record. `body`, `headers`: a plain answer, whole and not sent yet.
     """
@@ -33,6 +34,7 @@ class Relayed:
     gone: bool = False
     late: bool = False
     delivered: bool = False
+    ended: bool = False
     running: Running | None = None
     sealed: Drawn | None = None
     failure: FareboxError | None = None
@@ -45,6 +47,12 @@ class Relayed:
             return self.attempts
         channel, began_ms = self.current
         return [*self.attempts, Attempt(channel, ANSWERED if self.finished else STOPPED, now_ms - began_ms)]
+
+    def break_off(self, failure: FareboxError) -> None:
+        """It goes no further. What has had its end keeps it; what has not must not look as if it had."""
+        if not self.ended:
+            self.finished, self.late = False, isinstance(failure, UpstreamTimeout)
+            self.failure = failure
 
     def over(self, result: str, now_ms: int) -> None:
         """The current attempt has ended like this."""
