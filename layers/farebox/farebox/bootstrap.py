@@ -30,11 +30,11 @@ from farebox.adapters.uploads_local import LocalUploads, NoUploads
 from farebox.adapters.uploads_s3 import S3Uploads, bucket_of
 from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
 from farebox.domain.catalog import Catalog
-from farebox.http.address import networks
+from farebox.http.address import AddressOf, networks, peer_address
 from farebox.http.asgi import App
 from farebox.http.lambda_context import lambda_address, lambda_deadline_ms
 from farebox.http.models import ModelList
-from farebox.http.relay_app import AddressOf, DeadlineOf, RelayApp, no_deadline, peer_address
+from farebox.http.relay_app import DeadlineOf, RelayApp, no_deadline
 from farebox.http.uploads import UploadDesk
 from farebox.ports import Accounts, Clock, Journal, Randomness, Store, Telemetry, Tokenizer, Uploads
 from farebox.relay.call import Limits
@@ -265,6 +265,7 @@ def billing_app(services: Services) -> App:
         clock=services.clock,
         random=services.random,
         public_keys=public_keys(services.signer.public_key, services.settings.previous_receipt_keys),
+        address_of=peer_address(networks(services.settings.trusted_proxies)),
     )
 
 

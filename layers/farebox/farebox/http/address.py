@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from farebox.http.asgi import Scope
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = Iterable[tuple[bytes, bytes]]
+AddressOf = Callable[[Scope], str]
+"""Who calls."""
 UNKNOWN = "0.0.0.0"  # noqa: S104 - not a bind address: the bucket of those without one (a Unix socket's peers)
 
 
@@ -23,6 +27,16 @@ def caller_address(peer: str | None, headers: Headers, trusted: tuple[Network, .
         if not _trusted(address, trusted):
             return address
     return address
+
+
+def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
+    """Who calls, from the socket and the hops that the operator trusts."""
+
+    def address_of(scope: Scope) -> str:
+        client = scope.get("client")
+        return caller_address(client[0] if client else None, scope["headers"], trusted)
+
+    return address_of
 
 
 def networks(texts: tuple[str, ...]) -> tuple[Network, ...]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from farebox.domain import ids, money
 from farebox.domain.accounts import ACTIVE
 from farebox.errors import NotFound
+from farebox.http.address import AddressOf
 from farebox.http.guard import caller_key, json_response, new_app
 from farebox.http.money_json import number
 from farebox.http.status_page import StatusFacts, status_document, status_html
@@ -25,13 +26,14 @@ def billing_app(
     clock: Clock,
     random: Randomness,
     public_keys: dict[str, bytes],
+    address_of: AddressOf,
 ) -> FastAPI:
     """The application. `public_keys`: signing key id → raw Ed25519 public key, the current one first."""
     app = new_app("Farebox billing", clock, random)
 
     @app.post("/v1/query/balance")
     async def balance(request: Request) -> Response:
-        account, record = await authenticator.owner(caller_key(request))
+        account, record = await authenticator.owner(caller_key(request), address_of(request.scope))
         return json_response(
             {
                 "id": record.id,
@@ -53,7 +55,7 @@ def billing_app(
 
     @app.get("/v1/receipts/{request_id}")
     async def receipt(request: Request, request_id: str) -> Response:
-        account, _ = await authenticator.owner(caller_key(request))
+        account, _ = await authenticator.owner(caller_key(request), address_of(request.scope))
         if not ids.is_request_id(request_id):
             raise NotFound
         stored = await accounts.receipt(account.id, request_id)

@@ -33,14 +33,14 @@ class ModelList:
             if model.kind in SERVED_KINDS and channels.serve(model.id, model.vendor)
         ]
 
-    async def all(self, key: ApiKey, dialect: str = "openai") -> dict[str, Any]:
-        """Raises InvalidApiKey: clients ask for this list to see whether a key is good."""
-        _, record = await self._authenticator.owner(key)
+    async def all(self, key: ApiKey, address: str, dialect: str = "openai") -> dict[str, Any]:
+        """Raises InvalidApiKey, AddressNotAllowed: clients ask for this list to see whether a key is good."""
+        _, record = await self._authenticator.owner(key, address)
         return LISTS[dialect]([model for model in self._usable if _may_use(record, model)])
 
-    async def one(self, key: ApiKey, model_id: str, dialect: str = "openai") -> dict[str, Any]:
-        """Raises InvalidApiKey, ModelNotFound."""
-        _, record = await self._authenticator.owner(key)
+    async def one(self, key: ApiKey, address: str, model_id: str, dialect: str = "openai") -> dict[str, Any]:
+        """Raises InvalidApiKey, AddressNotAllowed, ModelNotFound."""
+        _, record = await self._authenticator.owner(key, address)
         for model in self._usable:
             if model.id == model_id and _may_use(record, model):
                 return SHAPES[dialect](model)

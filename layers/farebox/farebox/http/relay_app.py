@@ -14,7 +14,7 @@ from farebox.dialects.wires import WIRES
 from farebox.domain import ids
 from farebox.domain.keys import ApiKey
 from farebox.errors import FareboxError, ModelNotAllowed, NotFound
-from farebox.http.address import Network, caller_address
+from farebox.http.address import AddressOf
 from farebox.http.asgi import (
     AsgiCaller,
     CallerGone,
@@ -60,7 +60,6 @@ SSE = re.compile(rb"(?:^|&)alt=sse(?:&|$)")
 ANY_FORM = replace(WIRES["chat.completions"], form=True)
 """Reads a body of any operation, JSON or form, until it is known which one it is."""
 JSON: RawHeaders = [(b"content-type", b"application/json")]
-AddressOf = Callable[[Scope], str]
 DeadlineOf = Callable[[Scope], int | None]
 CANCEL = re.compile(r"/v1/requests/(req_[0-9A-Z]{26})/cancel")
 
@@ -178,7 +177,7 @@ class RelayApp:
         if path == ESTIMATE:
             return await self._estimate(scope, receive, request_id)
         if path == PRESIGN:
-            return await self._uploads.presign(scope, receive, _any_key(scope))
+            return await self._uploads.presign(scope, receive, _any_key(scope), self._address_of(scope))
         if path == COUNT_TOKENS:
             return await self._count(scope, receive, request_id, COUNTINGS["messages.count_tokens"], None)
         model, method = gemini_method(path) or ("", "")
@@ -187,8 +186,8 @@ class RelayApp:
         raise NotFound
 
     async def _cancel(self, scope: Scope, request_id: str) -> bytes:
-        """Stops one of the caller's own streams. Raises InvalidApiKey, NotFound."""
-        account, _ = await self._authenticator.owner(_any_key(scope))
+        """Stops one of the caller's own streams. Raises InvalidApiKey, AddressNotAllowed, NotFound."""
+        account, _ = await self._authenticator.owner(_any_key(scope), self._address_of(scope))
         await self._relay.streams.cancel(account.id, request_id)
         return orjson.dumps({"request_id": request_id, "status": "cancelling"})
 
@@ -196,7 +195,7 @@ class RelayApp:
         """What such a request can cost at most, and whether the key can pay. Nothing is sent, nothing held."""
         key = _any_key(scope)
         call = await self._call(scope, receive, request_id, Endpoint(ANY_FORM), _key_dialect(scope))
-        account, record = await self._authenticator.owner(key)
+        account, record = await self._authenticator.user(key, call.address)
         wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("endpoint", [None])[0]
         estimate = await self._estimator.estimate(call, wanted, account)
         if record.models and estimate["model"] not in record.models:
@@ -207,7 +206,7 @@ class RelayApp:
         self, scope: Scope, receive: Receive, request_id: str, counting: Counting, model: str | None
     ) -> bytes:
         call = await self._call(scope, receive, request_id, Endpoint(counting.wire, model, stream=None))
-        _, record = await self._authenticator.owner(call.key)
+        _, record = await self._authenticator.user(call.key, call.address)
         free = record.kind == "free"
         return await self._token_counter.count(counting, call.request, free=free, allowed=record.models)
 
@@ -219,18 +218,10 @@ class RelayApp:
             raise NotFound
         dialect = _dialect(scope)
         key = api_key(scope["headers"], dialect, scope.get("query_string", b""))
-        wanted = path.removeprefix(root).lstrip("/")
-        return await (self._models.one(key, wanted, dialect) if wanted else self._models.all(key, dialect))
-
-
-def peer_address(trusted: tuple[Network, ...]) -> AddressOf:
-    """Who calls, from the socket and the hops that the operator trusts."""
-
-    def address_of(scope: Scope) -> str:
-        client = scope.get("client")
-        return caller_address(client[0] if client else None, scope["headers"], trusted)
-
-    return address_of
+        wanted, address = path.removeprefix(root).lstrip("/"), self._address_of(scope)
+        if wanted:
+            return await self._models.one(key, address, wanted, dialect)
+        return await self._models.all(key, address, dialect)
 
 
 def _dialect(scope: Scope) -> str:

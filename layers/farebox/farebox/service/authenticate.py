@@ -6,7 +6,8 @@ import hmac
 
 from farebox.domain.accounts import ACTIVE, Account, KeyRecord
 from farebox.domain.keys import ApiKey
-from farebox.errors import InvalidApiKey, NotFound
+from farebox.domain.quota import address_allowed
+from farebox.errors import AccountFrozen, AddressNotAllowed, InvalidApiKey, NotFound
 from farebox.ports import Accounts, Clock
 from farebox.relay.settlements import Settlements
 
@@ -20,8 +21,18 @@ class Authenticator:
         self._clock = clock
         self._pepper = pepper
 
-    async def owner(self, key: ApiKey) -> tuple[Account, KeyRecord]:
-        """The account and the key's record. Raises InvalidApiKey for one that is unknown, wrong, revoked or expired."""
+    async def user(self, key: ApiKey, address: str) -> tuple[Account, KeyRecord]:
+        """As `owner`, of an account that may use something. Raises AccountFrozen as well."""
+        account, record = await self.owner(key, address)
+        if account.status != ACTIVE:
+            raise AccountFrozen
+        return account, record
+
+    async def owner(self, key: ApiKey, address: str) -> tuple[Account, KeyRecord]:
+        """The account and the key's record. `address`: the caller's, believed.
+
+        Raises InvalidApiKey for a key that is unknown, wrong, revoked or expired, AddressNotAllowed, StoreUnavailable.
+        """
         await self._settlements.settled(key.account)
         try:
             account = await self._accounts.get(key.account)
@@ -36,4 +47,6 @@ class Authenticator:
             or record.expires_ms <= self._clock.now_ms()
         ):
             raise InvalidApiKey
+        if not address_allowed(address, record.networks):
+            raise AddressNotAllowed
         return account, record
