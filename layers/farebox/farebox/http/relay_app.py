@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from farebox.dialects.anthropic import betas
 from farebox.dialects.wires import WIRES
 from farebox.domain import ids
 from farebox.domain.keys import ApiKey
@@ -52,6 +53,7 @@ ESTIMATE = "/v1/estimate"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 PASSED = {"anthropic": (b"anthropic-version", b"anthropic-beta")}
 """Dialect → the headers of a caller's that mean something to its vendor."""
+BETA = "anthropic-beta"
 TELLING = {b"anthropic-version": "anthropic", b"x-api-key": "anthropic", b"x-goog-api-key": "gemini"}
 """A header that only one dialect's clients send."""
 KEY_QUERY = re.compile(rb"(?:^|&)key=")
@@ -249,7 +251,9 @@ def _key_dialect(scope: Scope) -> str:
 def _passed(scope: Scope, dialect: str) -> dict[str, str]:
     """The caller's headers that a vendor of the same dialect may see, where they are what they should be."""
     found = {name.decode(): _header(scope, name) for name in PASSED.get(dialect, ())}
-    return {name: value for name, value in found.items() if value is not None and PASSABLE.fullmatch(value)}
+    kept = {name: value for name, value in found.items() if value is not None and PASSABLE.fullmatch(value)}
+    features = betas.priced(kept.pop(BETA, ""))
+    return kept if features is None else {**kept, BETA: features}
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

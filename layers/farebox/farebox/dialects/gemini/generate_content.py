@@ -25,6 +25,13 @@ MODALITIES: dict[str, str | None] = {"TEXT": None, "IMAGE": "image_output_token"
 """What may be asked for, and the unit that must have a price."""
 PING = b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}\n\n'
 """Google's SDKs for Python and Go take a comment for a broken answer, Go's a blank line too. All bear an empty text."""
+UNPRICED = (
+    "routingConfig",  # another model, at its own price
+    "modelSelectionConfig",
+    "generationOutputConfig",  # files of the operator's are written
+    "translationConfig",
+)
+"""Members of the configuration, or beside it, that nobody has priced."""
 _TIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -47,6 +54,8 @@ def read(incoming: Incoming) -> Ask:
     where, config = member(body, "generationConfig")
     if config is not None and not isinstance(config, dict):
         raise refuse(where, zh="必须是对象", en="it must be an object")
+    _check_unpriced(body, "")
+    _check_unpriced(config or {}, where)
     _check_modalities(config or {}, where, found)
     limit_name, limit = _whole(config or {}, "maxOutputTokens", where, TOKENS_MAX)
     _, choices = _whole(config or {}, "candidateCount", where, CHOICES_MAX)
@@ -107,6 +116,18 @@ def _check_contents(contents: Any, found: Found) -> None:
         raise refuse("contents", zh="必须是非空数组", en="it must be a non-empty array")
     for index, content in enumerate(items):
         check_content(content, f"contents[{index}]", found)
+
+
+def _check_unpriced(holder: Fields, where: str) -> None:
+    for name in UNPRICED:
+        path, value = member(holder, name, where)
+        if value is not None:
+            raise unpriced(path)
+    # A format for an image, for sound or for film is a wish for one.
+    path, formats = member(holder, "responseFormat", where)
+    for index, each in enumerate(listed(formats)):
+        if not isinstance(each, dict) or set(each) - {"text"}:
+            raise unpriced(f"{path}[{index}]")
 
 
 def _check_modalities(config: dict[str, Any], where: str, found: Found) -> None:

@@ -12,6 +12,25 @@ from farebox.errors import InvalidRequest
 ORDINARY_TIERS = frozenset({"auto", "default"})
 CACHE_TTLS = frozenset({"30m"})
 """How long a cache entry can live at the ordinary price of writing it."""
+OTHERS_FEES: dict[str, tuple[Any, ...]] = {
+    "search_parameters": (),  # xAI live search: a fee per source
+    "deferred": (False,),  # xAI: made all the same, and fetched later, by nobody
+    "plugins": (),  # OpenRouter
+    "models": (),  # OpenRouter: other models, at their own prices
+    "route": (),
+    "provider": (),  # OpenRouter: other sellers, at their own prices
+    "preset": (),  # OpenRouter: any of the above, kept under the operator's account
+    "fallbacks": ([],),  # LiteLLM
+    "data_sources": ([],),  # Azure: searches what the operator's identity may read, and sends its key where it is told
+    "dataSources": ([],),
+    "enhancements": (),  # Azure: other services of the operator's
+    "enable_search": (False,),  # Alibaba
+    "enable_code_interpreter": (False,),
+    "force_search_enhancement": (False,),  # Tencent
+    "web_search": (False,),  # Baidu
+    "extra_body": ({},),  # whatever some gateways unfold
+}
+"""Parameters of those who speak as OpenAI does that cost money of their own, with the values that do not."""
 _TIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -45,7 +64,8 @@ def refuse_storage(body: Fields, *names: str) -> None:
 
 
 def refuse_long_cache(holder: Fields, member: str, param: str) -> None:
-    """Refuses a longer life in the cache than the price of a cache write covers, and the id of another answer.
+    """Refuses a longer life in the cache than the price of a cache write covers, a write without an answer that could
+    be billed, and the id of another answer.
 
     `member` of `holder` may be an object with `ttl`; `param` names it to the caller.
     """
@@ -55,5 +75,7 @@ def refuse_long_cache(holder: Fields, member: str, param: str) -> None:
     ttl = options.get("ttl")
     if ttl is not None and (not isinstance(ttl, str) or ttl not in CACHE_TTLS):
         raise unpriced(f"{param}.ttl")
+    if options.get("prewarm") not in (None, False):
+        raise unpriced(f"{param}.prewarm")
     if options.get("comparison_response_id") is not None:
         raise stored_elsewhere(f"{param}.comparison_response_id")

@@ -7,7 +7,13 @@ from typing import Any
 
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced, unpriced, whole
 from farebox.dialects.openai import counting
-from farebox.dialects.openai.charges import refuse_long_cache, refuse_storage, service_tier, stored_elsewhere
+from farebox.dialects.openai.charges import (
+    OTHERS_FEES,
+    refuse_long_cache,
+    refuse_storage,
+    service_tier,
+    stored_elsewhere,
+)
 from farebox.dialects.openai.parts import audio_tokens_max, sent_images
 from farebox.dialects.openai.stream_options import usage_changes
 from farebox.dialects.openai.tap import OpenAITap
@@ -19,9 +25,7 @@ MESSAGES_MAX = 20_000
 
 FREE_OF_CHARGE: dict[str, tuple[Any, ...]] = {
     "prediction": (),  # rejected prediction tokens are billed on top of max_tokens
-    "search_parameters": (),  # xAI live search: a fee per source
-    "plugins": (),
-    "enable_search": (False,),
+    **OTHERS_FEES,
 }
 """Parameters that cost money of their own, with the values that do not."""
 PART_UNITS: dict[str, str | None] = {

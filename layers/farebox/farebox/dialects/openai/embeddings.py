@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from farebox.dialects.ask import Ask, Count, Fields, model_of, refuse, whole
+from farebox.dialects.ask import Ask, Count, Fields, model_of, refuse, refuse_unpriced, whole
 from farebox.dialects.openai import counting
+from farebox.dialects.openai.charges import OTHERS_FEES
 from farebox.dialects.openai.completions import is_text_or_tokens
 from farebox.dialects.openai.tap import OpenAITap
 from farebox.dialects.wire import Incoming, Wire
@@ -22,6 +23,7 @@ def read(body: Fields) -> Ask:
     if body.get("encoding_format") not in (None, "float", "base64"):
         raise refuse("encoding_format", zh="必须是 float 或 base64", en="it must be float or base64")
     whole(body, "dimensions", low=1, high=DIMENSIONS_MAX)
+    refuse_unpriced(body, OTHERS_FEES)
 
     def count_input(count: Count) -> int:
         return counting.count_embedding_input(given, count)

@@ -25,6 +25,8 @@ STORED = ("store", "background", "previous_response_id", "conversation", "prompt
 UNPRICED: dict[str, tuple[Any, ...]] = {
     **FREE_OF_CHARGE,
     "context_management": ([],),  # a compaction is output of its own, above max_output_tokens
+    "generate": (True,),  # what is only read comes to no answer that could be billed
+    "access_programs": (),  # what the operator was admitted to, not the caller
 }
 SEARCHES_MAX = 1000
 ITEM_TYPES = frozenset(
