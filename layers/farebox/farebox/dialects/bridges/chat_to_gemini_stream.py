@@ -17,7 +17,13 @@ Json = dict[str, Any]
 
 CHOICES_MAX = 128
 DONE = sse.event(b"[DONE]")
-FINISHES: Mapping[str, str] = {"": "stop", "FINISH_REASON_UNSPECIFIED": "stop", "STOP": "stop", "MAX_TOKENS": "length"}
+FINISHES: Mapping[str, str] = {
+    "": "stop",
+    "FINISH_REASON_UNSPECIFIED": "stop",
+    "STOP": "stop",
+    "FUNCTION_CALL": "stop",  # unknown to the API itself, but some that imitate it say so
+    "MAX_TOKENS": "length",
+}
 WITHHELD = "content_filter"
 """Every other reason (SAFETY, RECITATION, BLOCKLIST, MALFORMED_FUNCTION_CALL, …) means that something was withheld."""
 
