@@ -176,7 +176,7 @@ def _message_event(event: Json, said: Said) -> Said:
 
 # ── Gemini ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
+FINISHES = {"STOP": "stop", "FUNCTION_CALL": "stop", "MAX_TOKENS": "length"}
 
 
 def _generated(response: Json, said: Said) -> Said:
@@ -191,7 +191,8 @@ def _generated(response: Json, said: Said) -> Said:
             if call := part.get("functionCall"):
                 said.calls.append([call["name"], call["args"]])
         if reason := candidate.get("finishReason"):
-            said.finish = "tool_calls" if said.calls and reason == "STOP" else FINISHES.get(reason, "content_filter")
+            finish = FINISHES.get(reason, "content_filter")
+            said.finish = "tool_calls" if said.calls and finish == "stop" else finish
             said.ended = True
     return said
 
