@@ -55,8 +55,15 @@ def refused(wire: Wire, incoming: Incoming) -> str | None:
 def test_speech_is_bounded_by_its_characters() -> None:
     ask = speech(instructions="calmly", response_format="wav", speed=1.5)
 
-    assert (ask.model, ask.stream, ask.bounds) == ("tts-1", False, {"character": 8})
+    assert (ask.model, ask.stream, ask.bounds) == ("tts-1", False, {"character": 8, "audio_ms": 4800})
     assert ask.count_input(len) == 8 + 6
+
+
+@pytest.mark.parametrize(
+    ("speed", "milliseconds"), [(None, 4800), (4, 4800), (1, 4800), (0.5, 9600), (0.25, 19_200), (0, 19_200)]
+)
+def test_slow_speech_is_bounded_by_its_speed(speed: Any, milliseconds: int) -> None:
+    assert speech(speed=speed).bounds["audio_ms"] == milliseconds
 
 
 @pytest.mark.parametrize(("wish", "stream"), [(None, False), ("audio", False), ("sse", True)])

@@ -16,8 +16,6 @@ SERVICE_TIER = "service_tier/"
 PER_IMAGE = "image_when_streaming"
 PARTIAL_IMAGE_TOKENS = 100
 """What each unfinished image adds, by https://platform.openai.com/docs/guides/image-generation"""
-SPOKEN_MS_PER_CHARACTER = 600
-"""Slower than anybody is made to speak: a hold's bound, never a bill's figure."""
 QUALITIES = {None: "standard", "auto": "standard", "standard": "standard", "hd": "hd"}
 """A caller's word for quality → the catalog's."""
 SIZE = "1024x1024"
@@ -76,7 +74,7 @@ def bounds_of(
         "input_token": text_tokens + ask.bounds.get("input_token", 0),
         "image_input_token": images_tokens,
         "output_token": output_tokens,
-        "audio_ms": sound_ms or ask.bounds.get("character", 0) * SPOKEN_MS_PER_CHARACTER,
+        "audio_ms": sound_ms or ask.bounds.get("audio_ms", 0),
     }
     if "audio_output_token" in ask.needs.values():
         bounds["audio_output_token"] = output_tokens

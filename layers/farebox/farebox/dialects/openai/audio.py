@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/audio
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from farebox.dialects.ask import Ask, Count, Fields, flag, model_of, refuse, refuse_unpriced
@@ -15,6 +16,10 @@ from farebox.dialects.openai.form_fields import fields_of, refuse_other_files
 from farebox.dialects.wire import Incoming, Wire
 
 SPOKEN_CHARS_MAX = 100_000
+SPOKEN_MS_PER_CHARACTER = 600
+"""Slower than anybody is made to speak at the ordinary speed: a hold's bound, never a bill's figure."""
+SPEED_MIN = 0.25
+"""The slowest that can be asked for."""
 SPOKEN_FORMATS = frozenset({"mp3", "opus", "aac", "flac", "wav", "pcm"})
 HEARD_FORMATS = frozenset({"json", "text", "srt", "vtt", "verbose_json", "diarized_json"})
 FILE = frozenset({"file"})
@@ -61,8 +66,16 @@ def read_speech(incoming: Incoming) -> Ask:
         model=model,
         stream=body.get("stream_format") == "sse",
         count_input=count_input,
-        bounds={"character": len(spoken)},
+        bounds={"character": len(spoken), "audio_ms": _spoken_ms_max(len(spoken), body.get("speed"))},
     )
+
+
+def _spoken_ms_max(characters: int, speed: Any) -> int:
+    """The longest that it takes to speak. Raises InvalidRequest."""
+    if speed is not None and type(speed) not in (int, float):
+        raise refuse("speed", zh="必须是数字", en="it must be a number")
+    slowest = min(1.0, max(SPEED_MIN, 1.0 if speed is None else speed))
+    return math.ceil(characters * SPOKEN_MS_PER_CHARACTER / slowest)
 
 
 def tap_speech(_: Count, ask: Ask) -> SpeechTap:
