@@ -208,6 +208,7 @@ DOORS = [
     ("messages", "google", "chat.completions", True),
     ("generateContent", "google", "generateContent", False),
     ("generateContent", "openai", "chat.completions", True),
+    ("generateContent", "anthropic", "messages", True),
     ("embedContent", "google", "embedContent", False),
     ("embedContent", "openai", "embeddings", True),
     ("embeddings", "google", "embeddings", False),
