@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8787
+WORKERS ?= auto
 DATA_DIR ?= .farebox
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -23,8 +24,8 @@ setup: .venv/.run node_modules/.package-lock.json $(ENCODINGS)  ## Sets up .venv
 run: setup  ## Runs the whole service on http://127.0.0.1:8787
 	@exec $(BIN)/farebox serve --demo --port $(PORT) --data-dir $(DATA_DIR)
 
-test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite
-	$(BIN)/python -m pytest
+test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite on all cores; WORKERS=0 in one process
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 soak: .venv/.dev setup  ## Long tests: faults, kills, memory
 	FAREBOX_SOAK=1 $(BIN)/python -m pytest -m soak -s --durations=0
