@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from farebox.relay.upstream_errors import Cut, Stalled, Unreachable
 from tests.fakes.faulty_db import Life
@@ -16,7 +17,11 @@ Hook = Callable[[], Awaitable[None]]
 
 @dataclass
 class Script:
-    """One upstream answer: its chunks, what is done before the chunk of that number, the usage that it reports."""
+    """One upstream answer: its chunks, what is done before the chunk of that number, the usage that it reports.
+
+    `tail`: how many of the chunks at its end a whole answer can do without. `words`: its pieces of content, as they
+    stand in any dialect. `used`: unit → count, where that is not tokens.
+    """
 
     chunks: list[bytes]
     status: int = 200
@@ -25,6 +30,14 @@ class Script:
     prompt: int = 0
     completion: int = 0
     hooks: dict[int, Hook] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    tail: int = 0
+    used: dict[str, int] | None = None
+    content_type: str = ""
+
+    @property
+    def units(self) -> dict[str, int]:
+        return self.used or {"input_token": self.prompt, "output_token": self.completion}
 
 
 class Trouble(StrEnum):
@@ -50,10 +63,11 @@ class UpstreamFault:
 
 @dataclass
 class Post:
-    """A call that reached the upstream: whose it was, and how many chunks it gave."""
+    """A call that reached the upstream: whose it was, which channel's, and how many chunks it gave."""
 
     request_id: str
     script: Script
+    channel: str = ""
     given: int = 0
 
 
@@ -85,7 +99,7 @@ class PortUpstream:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Answered]:
         self.life.check()
         request_id, script = self.whose()
-        post = Post(request_id, script)
+        post = Post(request_id, script, urlsplit(url).hostname or "")
         self.posts.append(post)
         fault = self.fault
         if fault is not None and not fault.call <= len(self.posts) < fault.call + fault.calls:
@@ -104,7 +118,7 @@ class PortUpstream:
                 status = 500
         if status != 200:
             script = Script([b'{"error":{"message":"no","param":"messages"}}'], status)
-        content_type = "text/event-stream" if script.stream else "application/json"
+        content_type = script.content_type or ("text/event-stream" if script.stream else "application/json")
         yield Answered(status, {"content-type": content_type}, lambda: self._give(script, post, fault))
 
     async def _give(self, script: Script, post: Post, fault: UpstreamFault | None) -> AsyncIterator[bytes]:
@@ -139,12 +153,27 @@ class PortUpstream:
 
 
 class MemoryCaller:
-    """See ports.Caller. Leaves after `gone_after` writes, if that is not None."""
+    """See ports.Caller. Leaves after `gone_after` writes, if that is not None; `on_asked` is done when it is asked
+    whether it has left. `ends`, `last`: what a whole answer has in it, and in its last bytes (see Operation).
 
-    def __init__(self, life: Life, gone_after: int | None = None) -> None:
+    `offered` is all that was written to it, whether or not it was still there.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        gone_after: int | None = None,
+        *,
+        ends: tuple[bytes, ...] = (b"data: [DONE]", b'"finish_reason":"stop"'),
+        last: bytes = b"data: [DONE]",
+    ) -> None:
         self._life = life
         self._gone_after = gone_after
         self._writes = 0
+        self._ends, self._last = ends, last
+        self.on_asked: Callable[[], None] | None = None
+        self.left = False
+        self.offered = b""
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.data = b""
@@ -158,6 +187,7 @@ class MemoryCaller:
     async def send(self, data: bytes) -> None:
         self._life.check()
         self._writes += 1
+        self.offered += data
         if not self._gone:
             self.data += data
 
@@ -166,16 +196,20 @@ class MemoryCaller:
         self.finished = True
 
     async def is_gone(self) -> bool:
+        if self.on_asked is not None:
+            self.on_asked()
         self._life.check()
         return self._gone
 
     @property
     def _gone(self) -> bool:
-        return self._gone_after is not None and self._writes >= self._gone_after
+        return self.left or (self._gone_after is not None and self._writes >= self._gone_after)
 
     @property
     def saw_the_last_byte(self) -> bool:
-        return self.saw_an_end and ("content-length" in self.headers or b"data: [DONE]" in self.data)
+        if not self._ends:
+            return self.status == 200 and self.data.endswith(self._last)
+        return self.saw_an_end and ("content-length" in self.headers or self._last in self.data)
 
     @property
     def saw_an_end(self) -> bool:
@@ -185,4 +219,12 @@ class MemoryCaller:
         length = self.headers.get("content-length")
         if length is not None:
             return len(self.data) == int(length)
-        return b"data: [DONE]" in self.data or b'"finish_reason":"stop"' in self.data
+        if not self._ends:
+            return self.finished and bool(self.data)
+        return any(end in self.data for end in self._ends)
+
+    @property
+    def heard_more(self) -> bool:
+        """Whether an error came after the end."""
+        _, marker, after = self.data.partition(self._last) if self._last else (b"", b"", b"")
+        return bool(marker) and b'"error"' in after

@@ -115,7 +115,7 @@ def _bill_above_the_hold(patch: Patch) -> None:
     patch.setattr(relay_request, "bill", greedy)
 
 
-def _rule(ending: Ending, **changes: Any) -> Callable[[Patch], None]:
+def rule(ending: Ending, **changes: Any) -> Callable[[Patch], None]:
     return lambda patch: patch.setitem(RULES, ending, replace(RULES[ending], **changes))
 
 
@@ -236,10 +236,10 @@ BUGS: dict[str, Bug] = {
     "a failure forgets its hold": Bug(_forget_to_release, "fails_before_content"),
     "an unsure admission forgets its hold": Bug(_forget_the_never_sent, "free_plain", (Fault.ACK_LOST,)),
     "more is billed than was held": Bug(_bill_above_the_hold, "usage_above_the_hold"),
-    "whoever leaves gets the unit back": Bug(_rule(Ending.CLIENT_GONE, unit_back=True), "client_gone"),
-    "a failure keeps the unit": Bug(_rule(Ending.FAILED, unit_back=False), "fails_before_content"),
-    "a crash gives the unit back": Bug(_rule(Ending.UPSTREAM_CUT, unit_back=True), "cut_after_content"),
-    "what failed is billed": Bug(_rule(Ending.UPSTREAM_CUT, outcome="completed"), "cut_after_content"),
+    "whoever leaves gets the unit back": Bug(rule(Ending.CLIENT_GONE, unit_back=True), "client_gone"),
+    "a failure keeps the unit": Bug(rule(Ending.FAILED, unit_back=False), "fails_before_content"),
+    "a crash gives the unit back": Bug(rule(Ending.UPSTREAM_CUT, unit_back=True), "cut_after_content"),
+    "what failed is billed": Bug(rule(Ending.UPSTREAM_CUT, outcome="completed"), "cut_after_content"),
     "holds lapse at once": Bug(_expire_the_living, "sweep_during_a_stream"),
     "the sweep ends the living": Bug(_expire_without_looking, "sweep_during_a_stream"),
     "a credit counts twice": Bug(_credit_twice, "credit_with_retry", (Fault.ACK_LOST,)),
@@ -255,6 +255,6 @@ BUGS: dict[str, Bug] = {
     "an expired hold is charged": Bug(_expired_costs_the_hold, "lapsed_hold_ends_with_the_next"),
     "one idempotency key runs twice": Bug(_free_claims, "idempotent_retry"),
     "a unit kept where the upstream failed": Bug(
-        _rule(Ending.FAILED, unit_back=False), "free_stream", (), UpstreamFault(Trouble.CUT, 1, 0, calls=2)
+        rule(Ending.FAILED, unit_back=False), "free_stream", (), UpstreamFault(Trouble.CUT, 1, 0, calls=2)
     ),
 }

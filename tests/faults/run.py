@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tests.fakes.faulty_db import Fault
 from tests.fakes.port_upstream import UpstreamFault
+from tests.faults.failover import FAILOVER, MORE
 from tests.faults.lab import Lab
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.world import World
 
+ALL = {**SCENARIOS, **FAILOVER, **MORE}
 HIDDEN = frozenset({Fault.LOST_ONCE, Fault.ACK_LOST_ONCE, Fault.DUPLICATED, Fault.LATE_TWIN})
 """Nobody but the store's client notices these: requests end as if nothing had been wrong."""
 
@@ -40,7 +42,7 @@ def run(
 async def _run(world: World, name: str) -> Run:
     world.injector.armed = True
     try:
-        endings = await SCENARIOS[name](world)
+        endings = await ALL[name](world)
         calls, chunks = list(world.injector.calls), [len(post.script.chunks) for post in world.posts]
         await world.recover()
         found = await world.violations()

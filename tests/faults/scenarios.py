@@ -30,12 +30,13 @@ def plain(completion: int = COMPLETION, *, prompt: int = PROMPT, content: str = 
     import json
 
     body = json.dumps(chat_completion(content, prompt=prompt, completion=completion)).encode()
-    return Script([body], prompt=prompt, completion=completion)
+    return Script([body], prompt=prompt, completion=completion, words=(content,))
 
 
 def stream(*contents: str, completion: int = COMPLETION, prompt: int = PROMPT) -> Script:
-    chunks = chat_stream(*(contents or ("one", " two", " three")), prompt=prompt, completion=completion)
-    return Script(chunks, stream=True, prompt=prompt, completion=completion)
+    words = contents or ("one", " two", " three")
+    chunks = chat_stream(*words, prompt=prompt, completion=completion)
+    return Script(chunks, stream=True, prompt=prompt, completion=completion, words=words, tail=2)
 
 
 async def paid_plain(w: World) -> Endings:
@@ -91,8 +92,8 @@ async def fails_past_midnight(w: World) -> Endings:
 async def cut_after_content(w: World) -> Endings:
     p = w.process()
     broken = [chunk("some"), chunk(" words")]
-    await w.ask(p, await w.key("paid", CA), Script(broken, stream=True, breaks=Cut), name="paid")
-    await w.ask(w.alive(p), await w.key("free"), Script(broken, stream=True, breaks=Cut), name="free")
+    await w.ask(p, await w.key("paid", CA), Script(broken, stream=True, breaks=Cut, words=("some",)), name="paid")
+    await w.ask(w.alive(p), await w.key("free"), Script(broken, stream=True, breaks=Cut, words=("some",)), name="free")
     return {"paid": "upstream_cut", "free": "upstream_cut"}
 
 
@@ -109,7 +110,9 @@ async def client_gone(w: World) -> Endings:
 
 
 async def empty_answer(w: World) -> Endings:
-    empty = Script([chunk(finish="stop"), usage_chunk(PROMPT, 0), b"data: [DONE]\n\n"], stream=True, prompt=PROMPT)
+    empty = Script(
+        [chunk(finish="stop"), usage_chunk(PROMPT, 0), b"data: [DONE]\n\n"], stream=True, prompt=PROMPT, tail=2
+    )
     p = w.process()
     await w.ask(p, await w.key("free"), empty, name="free")
     await w.ask(w.alive(p), await w.key("paid", CA), empty, name="paid")

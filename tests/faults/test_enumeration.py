@@ -13,20 +13,24 @@ import pytest
 
 from tests.fakes.faulty_db import Fault
 from tests.fakes.port_upstream import Trouble, UpstreamFault
+from tests.faults.failover import FAILOVER, LONG, MORE
 from tests.faults.lab import Lab
-from tests.faults.run import run
+from tests.faults.run import ALL, run
 from tests.faults.scenarios import SCENARIOS
 
 BEFORE_CHUNKS = (Trouble.CUT, Trouble.STALL, Trouble.CRASH)
 Hits = Counter[tuple[str, str]]
+ENUMERATED = [*SCENARIOS, *FAILOVER, *(pytest.param(each, marks=pytest.mark.soak) for each in MORE)]
+"""Those whose store calls are enumerated in every run, and the others."""
+UPSTREAM_ENUMERATED = [pytest.param(each, marks=[pytest.mark.soak] if each in LONG else []) for each in ALL]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", ALL)
 def test_without_a_fault_it_ends_as_it_should(lab: Lab, scenario: str) -> None:
     assert run(lab, scenario).violations == []
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", ENUMERATED)
 def test_any_store_call_goes_wrong_in_any_way(lab: Lab, scenario: str, hits: Hits) -> None:
     wrong = []
     for fault in Fault:
@@ -39,7 +43,7 @@ def test_any_store_call_goes_wrong_in_any_way(lab: Lab, scenario: str, hits: Hit
     assert wrong == []
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", ENUMERATED)
 def test_whoever_has_seen_the_end_is_billed_where_there_is_a_journal(lab: Lab, scenario: str, hits: Hits) -> None:
     wrong = []
     for fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.OUTAGE):
@@ -49,10 +53,15 @@ def test_whoever_has_seen_the_end_is_billed_where_there_is_a_journal(lab: Lab, s
                 break
             hits[scenario, f"{fault}, with a journal"] += 1
             wrong += [f"{fault} at call {number} ({done.calls[number - 1]}): {each}" for each in done.violations]
+    for crash in _upstream_faults(run(lab, scenario).chunks):
+        if crash.trouble is Trouble.CRASH:
+            done = run(lab, scenario, None, crash, journals=True)
+            hits[scenario, "upstream: our process dies, with a journal"] += done.hits
+            wrong += [f"{crash}: {each}" for each in done.violations]
     assert wrong == []
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", UPSTREAM_ENUMERATED)
 def test_any_upstream_call_goes_wrong_in_any_way(lab: Lab, scenario: str, hits: Hits) -> None:
     wrong = []
     for fault in _upstream_faults(run(lab, scenario).chunks):
@@ -64,7 +73,7 @@ def test_any_upstream_call_goes_wrong_in_any_way(lab: Lab, scenario: str, hits: 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", ALL)
 def test_two_faults_in_one_run(lab: Lab, scenario: str, hits: Hits) -> None:
     """Every pair of store calls, each pair with every pair of faults; where they are many, 1,000 of them."""
     calls = len(run(lab, scenario).calls) + 6

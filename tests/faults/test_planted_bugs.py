@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.faulty_db import Fault
+from tests.faults import planted, planted_in_relay
 from tests.faults.lab import Lab
-from tests.faults.planted import BUGS, Bug
+from tests.faults.planted import Bug
 from tests.faults.run import Run, run
 
 CALLS_MAX = 16
+BUGS = {**planted.BUGS, **planted_in_relay.BUGS}
 
 
 @pytest.mark.parametrize("name", BUGS)

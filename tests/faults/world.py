@@ -7,7 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,18 @@ from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.service.audit import audit
 from farebox.service.sweep import sweep
-from farebox.vendors import VENDORS
 from tests.fakes.faulty_db import Crash, Fault, FaultyDB, Injector, Life, arrive
 from tests.fakes.port_upstream import MemoryCaller, PortUpstream, Post, Script, UpstreamFault
 from tests.fakes.service import SetClock
-from tests.faults.lab import MINUTE_MS, MODEL, NOON_MS, ZONE, Lab
+from tests.faults import operations
+from tests.faults.lab import MINUTE_MS, NOON_MS, ZONE, Lab
+from tests.faults.operations import Operation
 
 LIFE_MS = 17 * MINUTE_MS
 """A hold's life with the default limits."""
 CHAT = WIRES["chat.completions"]
+ATTEMPTS_MAX = 4
+"""Written down a second time, by hand."""
 ADDRESS = "203.0.113.7"
 UNIT_BACK = {"failed": True, "refused": True, "expired": False, "client_gone": False, "upstream_cut": False}
 """Written down a second time, by hand; completed and cancelled depend on whether content came."""
@@ -70,14 +73,15 @@ class SetTo(SetClock):
 
 @dataclass
 class Asked:
-    """One request: what it wanted, what its caller saw."""
+    """One request: what it wanted, what its caller saw. `scripts`: one for each attempt, the last for all more."""
 
     request_id: str
     name: str
     key: ApiKey
     caller: MemoryCaller
     process: Process
-    script: Script
+    scripts: tuple[Script, ...]
+    operation: Operation
     started_ms: int
     idempotency_key: str | None = None
     error: FareboxError | None = None
@@ -126,12 +130,8 @@ class Process:
         self.settlements = Settlements()
         self.telemetry = NoTelemetry()
         self.clock = world.clock
-        limits = Limits(free=world.free_limits, settle_s=world.settle_s)
-        routes = Channels(
-            (Channel(name="script", vendor=VENDORS["openai"], base_url="http://up", keys=("sk",), demo=True),),
-            lab.random,
-            world.clock,
-        )
+        limits = replace(world.limits, free=world.free_limits, settle_s=world.settle_s)
+        routes = Channels(world.channels, lab.random, world.clock)
         journal = world.journal(self.life) if world.journals else NoJournal()
         conclusion = Conclusion(self.store, lab.signer, world.clock, lab.random, self.telemetry, limits, journal)
         gate = Gate(
@@ -148,7 +148,7 @@ class Process:
             self.life,
             world.posts,
             world.upstream_fault,
-            lambda: (_request.get(), world.asked[_request.get()].script),
+            lambda: (_request.get(), world.next_script(_request.get())),
             world.look_for_the_hold,
             world.upstream_hits,
         )
@@ -191,6 +191,8 @@ class World:
         self.settle_s = 0.0 if self.outage else 30.0  # a store that stays away is given up at once, to save time
         self.upstream_hits: list[UpstreamFault] = []
         self.free_limits = FreeLimits()
+        self.limits = Limits()
+        self.channels: tuple[Channel, ...] = (operations.channel("script"),)
         self.journals = journals
         self.overslept, self._with_journals = False, journals
         self._journals: dict[Path, LivingJournal] = {}
@@ -233,22 +235,23 @@ class World:
         self,
         process: Process,
         key: ApiKey,
-        script: Script,
-        *,
+        *scripts: Script,
         name: str = "it",
         idempotency_key: str | None = None,
         gone_after: int | None = None,
         max_tokens: int | None = 100,
+        operation: Operation = operations.CHAT,
+        on_asked: Callable[[MemoryCaller], None] | None = None,
     ) -> Asked:
-        """One request; returns when it is over, however it ended, and its settlement too."""
-        wanted = {"model": MODEL, "stream": script.stream, "messages": [{"role": "user", "content": name}]}
-        if max_tokens is not None:
-            wanted["max_tokens"] = max_tokens
+        """One request; returns when it is over, however it ended, and its settlement too. A script for each attempt."""
         request_id = ids.request_id(self.clock.now_ms(), self.lab.random.token)
-        caller = MemoryCaller(process.life, gone_after)
-        asked = Asked(request_id, name, key, caller, process, script, self.clock.now_ms(), idempotency_key)
+        last = operation.last or scripts[-1].chunks[-1]
+        caller = MemoryCaller(process.life, gone_after, ends=operation.ends, last=last)
+        if on_asked is not None:
+            caller.on_asked = lambda: on_asked(caller)
+        asked = Asked(request_id, name, key, caller, process, scripts, operation, self.clock.now_ms(), idempotency_key)
         self.asked[request_id] = asked
-        request = Request(CHAT, json.dumps(wanted).encode())
+        request = _request_of(operation, name, any(each.stream for each in scripts), max_tokens)
         call = Call(request_id, request, key, ADDRESS, openai_envelope, None, idempotency_key)
 
         async def handled() -> None:
@@ -263,6 +266,15 @@ class World:
 
         await asyncio.create_task(handled())
         return asked
+
+    def next_script(self, request_id: str) -> Script:
+        """What the request's next attempt gets."""
+        scripts = self.asked[request_id].scripts
+        made = len(self._posts_of(request_id))
+        return scripts[min(made, len(scripts) - 1)]
+
+    def _posts_of(self, request_id: str) -> list[Post]:
+        return [post for post in self.posts if post.request_id == request_id]
 
     async def apart(self, work: Awaitable[Any]) -> bool:
         """Another process's work, whose trouble is its own. Whether it was done."""
@@ -477,7 +489,8 @@ class World:
         held = self.committed.get(request_id)
         asked = self.asked[request_id]
         outcome = receipt["outcome"]
-        given = max((post.given for post in self.posts if post.request_id == request_id), default=0)
+        posts = self._posts_of(request_id)
+        last = posts[-1] if posts else Post(request_id, asked.scripts[0])
         found = [f"receipt: {each}" for each in arithmetic_errors(receipt)]
         if not verifies(self.lab.signer.public_key, row["receipt"], row["sig"]):
             found.append("receipt: signature")
@@ -491,38 +504,39 @@ class World:
             found.append(f"I2 cost {-row['amount']} of a hold of {held.amount_nano}")
         if receipt["endpoint"] == "" and outcome == "failed" and request_id in sent:
             found.append("I3 'never sent', but it was")
-        found += self._wrong_with_price(receipt, held)
-        if given >= len(asked.script.chunks) - asked.script.stream:  # the usage came
-            found += self._wrong_with_usage(receipt, asked)
+        found += self._wrong_with_price(receipt, held, asked.operation.model)
+        found += wrong_with_attempts(receipt, asked, posts)
+        if last.given >= len(last.script.chunks) - last.script.stream:  # the usage came
+            found += self._wrong_with_usage(receipt, asked, last.script)
         if held.units:
             wanted = UNIT_BACK.get(outcome)
             if wanted is not None and row["back"] is not wanted:
                 found.append(f"I6 {outcome}: unit {'back' if row['back'] else 'kept'}")
-            if outcome == "completed" and row["back"] is not (asked.script.completion == 0):
+            if outcome == "completed" and row["back"] is not (last.script.completion == 0):
                 found.append(f"I6 completed: unit {'back' if row['back'] else 'kept'}")
             if not row["back"]:
                 for counter, fields in held.units:
                     used[counter].update(fields)
         return found
 
-    def _wrong_with_price(self, receipt: dict[str, Any], held: Committed) -> list[str]:
+    def _wrong_with_price(self, receipt: dict[str, Any], held: Committed, model: str) -> list[str]:
         """I9: the price of the moment in which the hold was made."""
         if not receipt["price_version"]:
             return ["I9 a cost without a price"] if receipt["cost_nano"] else []
-        price = self.lab.catalog.models[MODEL].price_at(held.at_ms)
+        price = self.lab.catalog.models[model].price_at(held.at_ms)
         if receipt["price_version"] != price.version:
             return [f"I9 {receipt['price_version']} settled, {price.version} captured"]
         wrong = [line for line in receipt["arithmetic"] if line["price_nano"] != price.rates[line["unit"]]]
         return ["I9 another price in the arithmetic"] if wrong else []
 
-    def _wrong_with_usage(self, receipt: dict[str, Any], asked: Asked) -> list[str]:
-        """What a whole answer reports is what is billed, to the nano."""
-        if receipt["outcome"] not in ("completed", "client_gone") or not asked.script.completion:
+    def _wrong_with_usage(self, receipt: dict[str, Any], asked: Asked, script: Script) -> list[str]:
+        """What a whole answer reports is what is billed, to the nano; not what came of another attempt."""
+        if receipt["outcome"] not in ("completed", "client_gone") or not script.completion:
             return []
         if self.accounts[asked.key.account] != "paid":
             return []
-        rates = self.lab.catalog.models[MODEL].price_at(asked.started_ms).rates
-        cost = asked.script.prompt * rates["input_token"] + asked.script.completion * rates["output_token"]
+        rates = self.lab.catalog.models[asked.operation.model].price_at(asked.started_ms).rates
+        cost = sum(count * rates[unit] for unit, count in script.units.items())
         owed = min(cost, receipt["hold_nano"])
         return [] if receipt["cost_nano"] == owed else [f"I3 {receipt['cost_nano']} billed, {owed} used"]
 
@@ -562,12 +576,66 @@ class World:
         )
 
     def _wrong_with_answers(self) -> list[str]:
-        """I11; and a refusal for the wrong reason."""
+        """I11; I13: what reaches a caller is one upstream's."""
         found = []
         for asked in self.asked.values():
-            given = sum(post.given for post in self.posts if post.request_id == asked.request_id)
-            if asked.caller.saw_an_end and given < len(asked.script.chunks) - asked.script.stream * 2:
-                found.append(f"I11 {asked.name}: a broken answer looks complete")
-            if asked.script.breaks is not None and asked.script.stream and asked.caller.saw_an_end:
-                found.append(f"I11 {asked.name}: a broken answer looks complete")
+            posts = self._posts_of(asked.request_id)
+            if posts and asked.caller.saw_an_end:
+                given, script = posts[-1].given, posts[-1].script
+                if given < len(script.chunks) - script.tail or (script.breaks is not None and script.stream):
+                    found.append(f"I11 {asked.name}: a broken answer looks complete")
+            if asked.caller.heard_more:
+                found.append(f"I11 {asked.name}: something follows the end")
+            heard = [post.script for post in posts if _offered(asked.caller, post.script)]
+            if any(script is not heard[0] for script in heard):
+                found.append(f"I13 {asked.name}: two upstreams in one answer")
+            if len(posts) > ATTEMPTS_MAX:
+                found.append(f"I14 {asked.name}: {len(posts)} attempts")
         return found
+
+
+def wrong_with_attempts(receipt: dict[str, Any], asked: Asked, posts: list[Post]) -> list[str]:
+    """I12, I14: nothing is billed for what never reached the caller; the receipt tells of every attempt, in order."""
+    outcome = receipt["outcome"]
+    if outcome == "expired" or not receipt["endpoint"]:
+        return []
+    found = []
+    last = posts[-1].script if posts else None
+    silent = last is not None and not _offered(asked.caller, last)
+    # What is cancelled is heard out for its usage; what its process died of was on record before.
+    if receipt["cost_nano"] and silent and outcome != "cancelled" and not asked.process.life.dead:
+        found.append(f"I12 {outcome}: billed without content")
+    told = [(attempt["channel"], attempt["result"]) for attempt in receipt["attempts"]]
+    if [channel for channel, _ in told] != [post.channel for post in posts]:
+        found.append(f"I14 the receipt's attempts are {told}, those made {[post.channel for post in posts]}")
+    if any(result in ("answered", "refused", "stopped") for _, result in told[:-1]):
+        found.append(f"I14 somebody was asked after {told[:-1]}")
+    final = told[-1][1] if told else "nobody"
+    wanted = ENDS_OF.get(outcome)
+    if wanted is not None and (final in wanted) is (outcome in NOT_THESE):
+        found.append(f"I14 {outcome}: the last attempt {final}")
+    return found
+
+
+ENDS_OF = {
+    "completed": ("answered", "empty"),
+    "client_gone": ("answered",),
+    "refused": ("refused",),
+    "failed": ("answered", "refused"),
+    "upstream_cut": ("answered", "refused", "empty"),
+}
+"""Outcome → how its last attempt ends; of NOT_THESE how it does not."""
+NOT_THESE = frozenset({"failed", "upstream_cut"})
+
+
+def _offered(caller: MemoryCaller, script: Script) -> bool:
+    return any(word.encode() in caller.offered or word.encode("latin-1") in caller.offered for word in script.words)
+
+
+def _request_of(operation: Operation, said: str, stream: bool, limit: int | None) -> Request:
+    body = operation.body(said, limit)
+    wire = CHAT if operation.wire == CHAT.name else WIRES[operation.wire]
+    if operation.in_path:
+        path = {"model": operation.model, "stream": stream, "json_array": operation.array}
+        return Request(wire, json.dumps(body).encode(), **path)  # type: ignore[arg-type]
+    return Request(wire, json.dumps({**body, "stream": True} if stream else body).encode())
