@@ -2,7 +2,7 @@
 
 from mangum import Mangum
 
-from farebox.bootstrap import keys_app_from_environment
+from farebox.on_lambda import keys_app_from_environment
 
 # lifespan off: Mangum would start and stop the application around every single event.
 # The ignore: Mangum asks for a coroutine by type, and only awaits it.

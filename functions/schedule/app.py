@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from farebox.bootstrap import schedule_job_from_environment
+from farebox.on_lambda import schedule_job_from_environment
 
 run = schedule_job_from_environment()
 

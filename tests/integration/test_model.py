@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from farebox.adapters.dynamodb import settlement as settling
 from farebox.domain import ledger
+from farebox.domain.accounts import ACTIVE
 from farebox.domain.ledger import Entry, Hold, LedgerError, Wallet
 from farebox.domain.quota import Limit, Unit, day_at
 from farebox.errors import Conflict, DailyQuotaExceeded, InsufficientBalance, InvalidApiKey
@@ -199,9 +200,10 @@ class Ledgers(RuleBasedStateMachine):
         holds = {name: Hold(hold.amount_nano, hold.expires_ms) for name, hold in stored.holds.items()}
         amounts = (stored.avail_nano, stored.held_nano, stored.spent_nano, stored.credited_nano)
 
-        assert Wallet(*amounts, holds) == self.wallet
+        stands = Wallet(*amounts, holds, stored.debt_nano, stored.status != ACTIVE)
+        assert stands == self.wallet
         assert ledger.violations(self.wallet) == []
-        assert ledger.violations(Wallet(*amounts, holds)) == []
+        assert ledger.violations(stands) == []
 
     @invariant()
     def the_ledger_explains_the_wallet(self) -> None:

@@ -28,6 +28,7 @@ from farebox.vendors import VENDORS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("layers/*/*.md")])
+REFERENCE = ("docs/reference.md", "docs/topup.md")
 READMES = ("README.md", "README.zh-CN.md")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.MULTILINE)
@@ -99,7 +100,7 @@ def test_the_verifying_snippet_in_billing_is_python() -> None:
 
 
 def test_the_reference_lists_every_error_once_with_its_status() -> None:
-    told = [(int(status), code.strip("`")) for status, code, _ in rows(read("docs/reference.md"), "status")]
+    told = [(int(status), code.strip("`")) for page in REFERENCE for status, code, _ in rows(read(page), "status")]
     assert Counter(told) == Counter((shape.status, shape.code) for shape in SHAPES.values())
 
 
@@ -157,7 +158,8 @@ def test_the_reference_lists_every_setting_with_its_default() -> None:
 def test_the_reference_lists_every_verb_of_the_command_line() -> None:
     told = {
         verb
-        for row in rows(read("docs/reference.md"), "verb of `.venv/bin/farebox`")
+        for page in REFERENCE
+        for row in rows(read(page), "verb of `.venv/bin/farebox`")
         for verb in re.findall(r"`([^`]+)`", row[0])
     }
     verbs = set()

@@ -31,7 +31,16 @@ CONTRACT = {
     "store_unavailable": 503,
     "upstream_timeout": 504,
 }
-OUR_OWN = {"account_frozen", "forbidden", "too_many", "unavailable", "internal_error", "already_running", "cancelled"}
+OUR_OWN = {
+    "account_frozen",
+    "already_running",
+    "cancelled",
+    "forbidden",
+    "internal_error",
+    "invalid_code",
+    "too_many",
+    "unavailable",
+}
 """Codes beyond the contract's table: it is silent there."""
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 

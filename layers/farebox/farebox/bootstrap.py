@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +15,11 @@ from farebox.adapters.audio_meter import AudioMeter
 from farebox.adapters.catalog_files import load_catalog
 from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
 from farebox.adapters.dynamodb.client import DynamoDB
+from farebox.adapters.dynamodb.codes import DynamoDBCodes
 from farebox.adapters.dynamodb.credentials import credential_source
 from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import Tables
+from farebox.adapters.dynamodb.tries import DynamoDBTries
 from farebox.adapters.http_session import LazySession, store_session
 from farebox.adapters.journal import NoJournal
 from farebox.adapters.secrets import resolver
@@ -32,7 +32,6 @@ from farebox.adapters.upstream_aiohttp import AiohttpUpstream, new_session
 from farebox.domain.catalog import Catalog
 from farebox.http.address import AddressOf, networks, peer_address
 from farebox.http.asgi import App
-from farebox.http.lambda_context import lambda_address, lambda_deadline_ms
 from farebox.http.models import ModelList
 from farebox.http.relay_app import DeadlineOf, RelayApp, no_deadline
 from farebox.http.uploads import UploadDesk
@@ -49,6 +48,7 @@ from farebox.relay.relay_request import Relay
 from farebox.relay.running import Streams
 from farebox.relay.settlements import Settlements
 from farebox.service.authenticate import Authenticator
+from farebox.service.codes import CodeDesk
 from farebox.service.issue_key import KeyIssuer
 from farebox.service.sweep import sweep
 from farebox.settings import Settings
@@ -234,15 +234,19 @@ def relay_app(
 
 
 def keys_app(services: Services) -> App:
-    """The admin's calls: functions/keys. FastAPI is imported here, so that the relay starts without it."""
+    """The admin's calls and top-ups: functions/keys. FastAPI is imported here, so that the relay starts without it."""
     from farebox.http.keys_app import keys_app as new
+    from farebox.http.topup import topup_routes
 
+    codes = code_desk(services)
     return new(
         services.accounts,
         issuer(services),
         services.catalog,
         services.settlements,
         jobs(services),
+        codes=codes,
+        routes=topup_routes(codes, peer_address(networks(services.settings.trusted_proxies))),
         clock=services.clock,
         random=services.random,
         admin_token=services.settings.admin_token,
@@ -251,6 +255,18 @@ def keys_app(services: Services) -> App:
 
 def issuer(services: Services) -> KeyIssuer:
     return KeyIssuer(services.accounts, services.clock, services.random, services.secrets.pepper)
+
+
+def code_desk(services: Services) -> CodeDesk:
+    return CodeDesk(
+        DynamoDBCodes(services.db, services.tables),
+        DynamoDBTries(services.db, services.tables),
+        services.accounts,
+        services.authenticator,
+        services.clock,
+        services.random,
+        services.secrets.pepper,
+    )
 
 
 def billing_app(services: Services) -> App:
@@ -325,66 +341,3 @@ def clock_of(environ: Mapping[str, str]) -> SystemClock:
     except ValueError:
         raise BadEnvironment("FAREBOX_CLOCK_OFFSET_S must be a number of seconds") from None
     return SystemClock(lambda: offset_s)
-
-
-# ── On Lambda ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-SECRETS_OF = {
-    "proxy": frozenset({"channel"}),
-    "keys": frozenset({"admin"}),
-    "billing": frozenset[str](),
-    "schedule": frozenset[str](),
-}
-"""Whose secrets each function resolves; its role may read no others."""
-
-
-def _services_on_lambda(service: str) -> Services:
-    from farebox.adapters.telemetry import PowertoolsTelemetry
-
-    environ = os.environ
-    config = Path(environ.get("FAREBOX_CONFIG") or "/opt/farebox.toml")
-    resolve = resolver(environ)
-    prefix = environ["FAREBOX_SECRETS_PREFIX"]
-    region = environ["AWS_REGION"]
-    return build(
-        settings_of(environ, config if config.exists() else None, SECRETS_OF[service]),
-        Secrets(bytes.fromhex(resolve(f"ssm:{prefix}/pepper")), bytes.fromhex(resolve(f"ssm:{prefix}/signing-key"))),
-        StorePlace(
-            endpoint=environ.get("AWS_ENDPOINT_URL_DYNAMODB") or f"https://dynamodb.{region}.amazonaws.com",
-            region=region,
-            table_prefix=environ["FAREBOX_TABLE_PREFIX"],
-            local=False,
-        ),
-        environ=environ,
-        encodings=Path(environ.get("TIKTOKEN_CACHE_DIR") or "/opt/tiktoken"),
-        telemetry=PowertoolsTelemetry(service, metrics=True),
-    )
-
-
-def relay_app_from_environment() -> App:
-    return relay_app(_services_on_lambda("proxy"), lambda_address, lambda_deadline_ms, freezes=True)
-
-
-def keys_app_from_environment() -> App:
-    return keys_app(_services_on_lambda("keys"))
-
-
-def billing_app_from_environment() -> App:
-    return billing_app(_services_on_lambda("billing"))
-
-
-def schedule_job_from_environment() -> Callable[[Mapping[str, Any]], dict[str, int]]:
-    """A function from the schedule's event to the job's counts."""
-    services = _services_on_lambda("schedule")
-
-    async def work(job: str) -> dict[str, int]:
-        try:
-            return await jobs(services)[job]()
-        finally:
-            await services.close()
-
-    def run(event: Mapping[str, Any]) -> dict[str, int]:
-        return asyncio.run(work(str(event["job"])))
-
-    return run

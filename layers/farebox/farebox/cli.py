@@ -10,6 +10,7 @@ import click
 
 from farebox import __version__
 from farebox.commands.admin import accounts, audit, keys, sweep
+from farebox.commands.codes import codes
 from farebox.commands.receipts import receipts
 
 DEFAULT_CONFIG = "farebox.toml"
@@ -64,5 +65,5 @@ def config_path(given: Path | None) -> Path | None:
     return here if here.exists() else None
 
 
-for verb in (keys, accounts, sweep, audit, receipts):
+for verb in (keys, accounts, codes, sweep, audit, receipts):
     main.add_command(verb)

@@ -2,6 +2,7 @@
 
     FareboxError
     ├── InvalidRequest            400  a parameter, the JSON, a missing price
+    │   └── InvalidCode           400  a redeem code that is wrong, used or expired
     ├── InvalidApiKey             401  missing, malformed, unknown, revoked, expired
     ├── InsufficientBalance       402  the wallet cannot cover the hold
     ├── Forbidden
@@ -56,6 +57,16 @@ class InvalidRequest(FareboxError):
 
     zh = "请求无效。"
     en = "The request is invalid."
+
+
+class InvalidCode(InvalidRequest):
+    """One sentence for every reason, so that an answer never tells which codes exist."""
+
+    zh = "兑换码无效、已使用或已过期。"
+    en = "The code is wrong, used or expired."
+
+    def __init__(self) -> None:
+        super().__init__(param="code")
 
 
 class InvalidApiKey(FareboxError):

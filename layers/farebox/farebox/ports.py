@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceipt
+from farebox.domain.codes import Code
 from farebox.domain.idempotency import Claim
 from farebox.domain.keys import ApiKey
 from farebox.domain.quota import Unit
@@ -138,7 +139,7 @@ class Store(Protocol):
         """Each unit's counter, field → count."""
 
     async def expire(self, account: str, now_ms: int) -> int:
-        """Ends the account's lapsed holds; how many."""
+        """Ends the account's lapsed holds, and lets what came back pay its debt; how many holds."""
 
     async def mark_cancelled(self, account: str, request_id: str) -> None:
         """Marks a running stream as cancelled by its owner. Raises NotFound."""
@@ -169,7 +170,7 @@ class Accounts(Protocol):
         """Raises NotFound."""
 
     async def credit(self, account: str, amount_nano: int, *, reason: str, credit_id: str, at_ms: int) -> bool:
-        """Once per `credit_id`; False if it had been done. Raises NotFound, Conflict."""
+        """Once per `credit_id`; False if it had been done. A debt is paid first. Raises NotFound, Conflict."""
 
     async def receipt(self, account: str, request_id: str) -> StoredReceipt:
         """Raises NotFound."""
@@ -185,6 +186,26 @@ class Accounts(Protocol):
 
     async def ready(self) -> None:
         """Touches the store. Raises StoreUnavailable."""
+
+
+class Codes(Protocol):
+    """Redeem codes. A code is one credit, on one account, whoever comes how often and at the same time."""
+
+    async def add(self, codes: Sequence[Code], at_ms: int) -> None:
+        """New codes."""
+
+    async def redeem(self, code_id: str, account: str, at_ms: int) -> int:
+        """Its worth (nano-CA), credited now or before to this very account. Raises InvalidCode, NotFound."""
+
+
+class Tries(Protocol):
+    """Limits on what may be tried so often an hour."""
+
+    async def check(self, units: tuple[Unit, ...], now_ms: int) -> None:
+        """Takes nothing. Raises TooMany where one is used up."""
+
+    async def take(self, units: tuple[Unit, ...], now_ms: int) -> None:
+        """One of each or none. Raises TooMany."""
 
 
 class Uploads(Protocol):

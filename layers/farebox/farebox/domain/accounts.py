@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 ACTIVE = "active"
 REVOKED = "revoked"
+FROZEN = "frozen"
+DEBT = "debt"
+"""Why an account is frozen: it is active again once the debt is paid."""
 NEVER_MS = 10**16
 """An expiry that no clock reaches."""
 
@@ -50,7 +53,10 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as it stands. Amounts in nano-CA; `holds` by request id, `keys` by key number."""
+    """An account as it stands. Amounts in nano-CA; `holds` by request id, `keys` by key number.
+
+    `debt_nano`: what was paid back to the payer after it had been spent. Who owes is frozen.
+    """
 
     id: str
     status: str
@@ -60,6 +66,12 @@ class Account:
     credited_nano: int
     holds: Mapping[str, OpenHold] = field(default_factory=dict)
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
+    debt_nano: int = 0
+
+    @property
+    def net_nano(self) -> int:
+        """What the ledger explains."""
+        return self.avail_nano + self.held_nano - self.debt_nano
 
 
 @dataclass(frozen=True, slots=True)

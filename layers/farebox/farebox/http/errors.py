@@ -20,6 +20,7 @@ class Shape(NamedTuple):
 
 SHAPES: dict[type[FareboxError], Shape] = {
     errors.InvalidRequest: Shape(400, "invalid_request_error", "invalid_request"),
+    errors.InvalidCode: Shape(400, "invalid_request_error", "invalid_code"),
     errors.InvalidApiKey: Shape(401, "authentication_error", "invalid_api_key"),
     errors.InsufficientBalance: Shape(402, "insufficient_quota", "insufficient_balance"),
     errors.ModelNotAllowed: Shape(403, "permission_error", "model_not_allowed"),

@@ -1,4 +1,4 @@
-"""The keys function: the admin's calls on keys and accounts."""
+"""The keys function: the admin's calls on keys, accounts and codes; and what brings money in."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from fastapi import APIRouter, FastAPI, Response
+from pydantic import AwareDatetime, Field, field_validator
 
 from farebox.dialects.ask import refuse
 from farebox.domain import keys, money
 from farebox.domain.accounts import NEVER_MS, Account, KeyChanges, KeyRecord
 from farebox.domain.catalog import Catalog
 from farebox.errors import NotFound
+from farebox.http.bodies import Closed
 from farebox.http.guard import admin_only, json_response, new_app
 from farebox.ports import Accounts, Clock, Randomness
 from farebox.relay.settlements import Settlements
 from farebox.service.audit import audit
+from farebox.service.codes import CodeDesk
 from farebox.service.issue_key import KeyIssuer, KeyWish
 
 NAME_CHARS_MAX = 100
 Jobs = Mapping[str, Callable[[], Awaitable[dict[str, int]]]]
 LIST_MAX = 100
-
-
-class Closed(BaseModel):
-    """A body that names nothing else: an unknown member is refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+CODES_MAX = 1000
 
 
 class KeyLists(Closed):
@@ -63,6 +60,12 @@ class Credit(Closed):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
+class NewCodes(Closed):
+    count: Annotated[int, Field(ge=1, le=CODES_MAX)] = 1
+    value: str
+    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
 def keys_app(
     accounts: Accounts,
     issuer: KeyIssuer,
@@ -70,16 +73,20 @@ def keys_app(
     settlements: Settlements,
     jobs: Jobs,
     *,
+    codes: CodeDesk,
+    routes: APIRouter,
     clock: Clock,
     random: Randomness,
     admin_token: str | None,
 ) -> FastAPI:
-    """The application. Every route here is the admin's."""
+    """The application. Every route here is the admin's; `routes` are anybody's."""
     app = new_app("Farebox keys", clock, random)
     app.router.route_class = admin_only(admin_token)
     _add_keys(app, accounts, issuer, catalog)
     _add_accounts(app, accounts, settlements, clock)
+    _add_codes(app, codes)
     _add_jobs(app, accounts, settlements, jobs, clock)
+    app.include_router(routes)
     return app
 
 
@@ -125,6 +132,13 @@ def _add_accounts(app: FastAPI, accounts: Accounts, settlements: Settlements, cl
             at_ms=clock.now_ms(),
         )
         return json_response(account_view(await accounts.get(account)))
+
+
+def _add_codes(app: FastAPI, codes: CodeDesk) -> None:
+    @app.post("/admin/v1/codes")
+    async def make_codes(new: NewCodes) -> Response:
+        made = await codes.make(new.count, amount_of(new.value, "value"), _expiry_ms(new.expires_at))
+        return json_response({"codes": made}, 201)
 
 
 def _add_jobs(app: FastAPI, accounts: Accounts, settlements: Settlements, jobs: Jobs, clock: Clock) -> None:
@@ -178,6 +192,7 @@ def account_view(account: Account) -> dict[str, Any]:
         "available": money.format_ca(account.avail_nano),
         "held": money.format_ca(account.held_nano),
         "spent": money.format_ca(account.spent_nano),
+        "debt": money.format_ca(account.debt_nano),
         "holds": [
             {
                 "request_id": request_id,

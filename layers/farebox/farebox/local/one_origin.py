@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farebox.http.asgi import App, Hook, Receive, Scope, Send, lifespan
 
-KEYS_PREFIXES = ("/admin/v1/",)
+KEYS_PREFIXES = ("/admin/v1/", "/v1/topup/", "/v1/webhooks/")
+KEYS_PATHS = frozenset({"/v1/redeem"})
 BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/status")
 BILLING_PATHS = frozenset({"/", "/readyz"})
 
@@ -36,7 +37,7 @@ class OneOrigin:
             await send({"type": "websocket.close", "code": 1008})
 
     def _owner(self, path: str) -> App:
-        if path.startswith(KEYS_PREFIXES):
+        if path in KEYS_PATHS or path.startswith(KEYS_PREFIXES):
             return self._keys
         if path in BILLING_PATHS or path.startswith(BILLING_PREFIXES):
             return self._billing

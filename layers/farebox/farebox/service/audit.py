@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from farebox.domain.accounts import Account
+from farebox.domain.accounts import ACTIVE, Account
 from farebox.errors import NotFound
 from farebox.ports import Accounts, Clock
 
@@ -15,7 +15,7 @@ READS_MAX = 8
 
 @dataclass(slots=True)
 class Audit:
-    """Sums over all accounts, nano-CA."""
+    """Sums over all accounts, nano-CA. A wallet is what is available and held, less what is owed."""
 
     accounts: int = 0
     ledger_sum_nano: int = 0
@@ -47,7 +47,7 @@ async def audit(accounts: Accounts, clock: Clock) -> Audit:
         account, ledger_nano = still
         found.accounts += 1
         found.ledger_sum_nano += ledger_nano
-        found.wallet_sum_nano += account.avail_nano + account.held_nano
+        found.wallet_sum_nano += account.net_nano
         found.open_holds += len(account.holds)
         found.stale_holds += sum(hold.expires_ms < clock.now_ms() for hold in account.holds.values())
         found.violations += [f"{account_id}: {wrong}" for wrong in violations(account, ledger_nano)]
@@ -60,10 +60,12 @@ def violations(account: Account, ledger_nano: int) -> list[str]:
     rules = (
         (account.avail_nano < 0, f"available is {account.avail_nano}"),
         (account.held_nano < 0, f"held is {account.held_nano}"),
+        (account.debt_nano < 0, f"debt is {account.debt_nano}"),
+        (account.debt_nano > 0 and account.status == ACTIVE, f"owes {account.debt_nano} and is not frozen"),
         (account.held_nano != held_nano, f"held is {account.held_nano}, its holds sum to {held_nano}"),
         (
-            account.avail_nano + account.held_nano != ledger_nano,
-            f"wallet is {account.avail_nano + account.held_nano}, ledger says {ledger_nano}",
+            account.net_nano != ledger_nano,
+            f"wallet is {account.net_nano}, ledger says {ledger_nano}",
         ),
         (
             account.credited_nano - account.spent_nano != ledger_nano,

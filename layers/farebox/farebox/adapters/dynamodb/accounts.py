@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from farebox.adapters.dynamodb.client import DynamoDB
+from farebox.adapters.dynamodb.crediting import credit_row, credit_update
+from farebox.adapters.dynamodb.debt import collect
 from farebox.adapters.dynamodb.errors import ConditionFailed, TransactionCanceled
-from farebox.adapters.dynamodb.settlement import CREDIT
 from farebox.adapters.dynamodb.tables import Tables
 from farebox.adapters.dynamodb.values import Attribute, Item, b, m, n, plain_item, s, strings
 from farebox.domain.accounts import ACTIVE, REVOKED, Account, KeyChanges, KeyRecord, OpenHold, StoredReceipt
@@ -107,14 +108,11 @@ class DynamoDBAccounts:
             raise NotFound from None
 
     async def credit(self, account: str, amount_nano: int, *, reason: str, credit_id: str, at_ms: int) -> bool:
-        """Adds money once per `credit_id`. False if it was added before. Raises NotFound, Conflict."""
-        update = {
-            "TableName": self._tables.accounts,
-            "Key": {"acct": s(account)},
-            "UpdateExpression": "SET avail = avail + :amount, credited = credited + :amount",
-            "ConditionExpression": "attribute_exists(acct)",
-            "ExpressionAttributeValues": {":amount": n(amount_nano)},
-        }
+        """Adds money once per `credit_id`; a debt is paid from it. False if it was added before.
+
+        Raises NotFound, Conflict.
+        """
+        update = credit_update(account, amount_nano, self._tables)
         row = self._credit_row(account, credit_id, amount_nano, reason, at_ms)
         try:
             await self._db.call("TransactWriteItems", {"TransactItems": [{"Put": row}, {"Update": update}]})
@@ -124,7 +122,9 @@ class DynamoDBAccounts:
             before = cancelled.reasons[0].item
             if before is None or int(before["amount"]["N"]) != amount_nano:
                 raise Conflict from None
+            await collect(self._db, self._tables, account)
             return False
+        await collect(self._db, self._tables, account)
         return True
 
     async def receipt(self, account: str, request_id: str) -> StoredReceipt:
@@ -185,20 +185,7 @@ class DynamoDBAccounts:
         return (await self._db.call("GetItem", request)).get("Item")
 
     def _credit_row(self, account: str, credit_id: str, amount_nano: int, reason: str, at_ms: int) -> dict[str, Any]:
-        item = {
-            "acct": s(account),
-            "id": s(credit_id),
-            "kind": s(CREDIT),
-            "amount": n(amount_nano),
-            "reason": s(reason),
-            "at": n(at_ms),
-        }
-        return {
-            "TableName": self._tables.ledger,
-            "Item": item,
-            "ConditionExpression": "attribute_not_exists(id)",
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+        return credit_row(account, credit_id, amount_nano, self._tables, reason=reason, at_ms=at_ms)
 
     async def _update(
         self, account: str, update: str, condition: str, names: dict[str, str], values: dict[str, Attribute]
@@ -255,6 +242,7 @@ def _account_of(item: Item) -> Account:
         credited_nano=plain["credited"],
         holds={request_id: OpenHold(hold["a"], hold["x"], hold["n"]) for request_id, hold in plain["holds"].items()},
         keys={number: _record_of(account, number, value) for number, value in plain["ks"].items()},
+        debt_nano=plain.get("debt", 0),
     )
 
 

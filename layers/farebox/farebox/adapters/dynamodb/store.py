@@ -14,6 +14,7 @@ from farebox.adapters.dynamodb import admission as admitting
 from farebox.adapters.dynamodb import claim as claiming
 from farebox.adapters.dynamodb import settlement as settling
 from farebox.adapters.dynamodb.client import DynamoDB
+from farebox.adapters.dynamodb.debt import collect, owes
 from farebox.adapters.dynamodb.errors import ConditionFailed, TransactionCanceled
 from farebox.adapters.dynamodb.expiry import expired_row
 from farebox.adapters.dynamodb.key_networks import KeyNetworks
@@ -201,6 +202,8 @@ class DynamoDBStore:
         for request_id, hold in lapsed.items():
             row = expired_row(account, request_id, hold, now_ms, self._signer)
             await self._apply_found(await self._write_row(row))
+        if owes(item):
+            await collect(self._db, self._tables, account)
         return len(lapsed)
 
     async def mark_cancelled(self, account: str, request_id: str) -> None:
