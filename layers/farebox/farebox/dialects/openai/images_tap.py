@@ -10,7 +10,7 @@ import msgspec
 from farebox.dialects.ask import Pictures
 from farebox.dialects.openai.usage import read_io_usage
 from farebox.dialects.openai.waiting_text import any_json
-from farebox.domain.usage import Source, Usage
+from farebox.domain.usage import COUNT_MAX, Source, Usage
 
 COMPLETED = ".completed"
 UNFINISHED = ".partial_image"
@@ -100,7 +100,9 @@ class ImagesTap:
             if usage is None:
                 return None
             counts.update(usage.counts)
-        return Usage(dict(counts), dict.fromkeys(counts, "upstream")) if counts else None
+        if not counts or max(counts.values()) > COUNT_MAX:
+            return None
+        return Usage(dict(counts), dict.fromkeys(counts, "upstream"))
 
     def sent(self) -> Usage | None:
         return None  # the two sides are reported together
