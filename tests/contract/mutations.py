@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -40,6 +41,8 @@ ODD: list[Any] = [
     {"content": [{}]},
     "[DONE]",
 ]
+FEW: list[Any] = [None, True, -1, 10**13, 1.5, "x", "\ud83d", [], {}, [None], {"type": 7}]
+"""One of each kind."""
 NAMES = ["type", "index", "usage", "error", "choices", "delta", "content", "message", "text", "finish_reason", "model"]
 Path = tuple[Any, ...]
 
@@ -133,3 +136,16 @@ def events(draw: st.DrawFn, recording: Recording) -> list[bytes]:
             case _:
                 made.append(frame.encode())
     return made
+
+
+def odd_ones(document: Any, seen: set[Any]) -> Iterator[bytes]:
+    """The document with each place in turn holding an odd value of each kind, or gone. What is in `seen` has had its turn."""
+    for path in places(document):
+        shape = (document.get("type") if isinstance(document, dict) else None, path)
+        if shape in seen:
+            continue
+        seen.add(shape)
+        for odd in FEW:
+            yield dumped(put(document, path, odd))
+        if path:
+            yield dumped(without(document, path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,9 +28,10 @@ from farebox.dialects.wires import WIRES
 from farebox.domain.usage import COUNT_MAX, Usage
 from farebox.errors import InvalidRequest
 from farebox.relay.request import Request, read_body
-from tests.contract.mutations import ODD, dumped, events, mutated
+from tests.contract.answers import frames_of
+from tests.contract.mutations import ODD, dumped, events, mutated, odd_ones
 from tests.contract.recordings import Recording
-from tests.contract.routes import ANSWERS, BOUNDARY, BRIDGED, FORMS, STREAMS, Route, ask
+from tests.contract.routes import ANSWERS, BOUNDARY, BRIDGED, FORMS, STREAMS, Route, answer_id, ask
 from tests.contract.stage import play
 
 SCALES = [
@@ -147,6 +150,23 @@ def test_no_mutated_plain_answer_makes_a_tap_raise(examples: int) -> None:
         read_out(tap)
 
     scaled(examples * 4, holds)
+
+
+@pytest.mark.parametrize(
+    ("route", "recording"), [each for each in NATIVE if each[1].suffix in ("json", "sse")], ids=answer_id
+)
+def test_a_tap_bears_anything_at_any_place(route: Route, recording: Recording) -> None:
+    """One place at a time, every place: behind the first event of a stream, or in a plain answer."""
+    asked = _ask_of(route, recording)
+    documents = frames_of(recording.data) if recording.stream else [recording.data.decode()]
+    seen: set[Any] = set()
+    for document in documents:
+        for odd in odd_ones(json.loads(document), seen) if document != "[DONE]" else ():
+            tap = route.wire.tap(words, asked)
+            if recording.stream:
+                tap.see(documents[0].encode())
+            tap.see(odd)
+            read_out(tap)
 
 
 # ── usage readers ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,6 +295,16 @@ def test_a_mutated_form_is_read_exactly_or_refused(examples: int) -> None:
 
 # ── readers and bridges ─────────────────────────────────────────────────────────────────────────────────────────────
 
+
+def loaded(data: bytes) -> dict[str, Any]:
+    """A body as the relay reads it: what is no JSON object, or half an emoji, never gets as far as a reader."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
 JSON_CALLERS = [each for each in ROUTES_BY_OPERATION.values() if each[0].caller.name not in FORMS]
 BY_BRIDGE = {id(route.bridge): (route, recording) for route, recording in BRIDGED}
 
@@ -284,9 +314,9 @@ def test_a_mutated_request_is_read_or_refused(examples: int) -> None:
     @given(st.data(), st.sampled_from(JSON_CALLERS))
     def holds(data: st.DataObject, caller: tuple[Route, Recording]) -> None:
         route, recording = caller
-        body = data.draw(mutated(json.loads(ask(route, recording).body)))
+        body = loaded(dumped(data.draw(mutated(json.loads(ask(route, recording).body)))))
         try:
-            asked = route.caller.read(Incoming(body if isinstance(body, dict) else {}, b"", model="m", stream=False))
+            asked = route.caller.read(Incoming(body, b"", model="m", stream=False))
         except InvalidRequest as refusal:
             is_polite(refusal)
             return
@@ -305,10 +335,10 @@ def test_a_bridge_makes_json_of_a_mutated_request_or_refuses_it(examples: int) -
     def holds(data: st.DataObject, answer: tuple[Route, Recording], stream: bool, reasoning: bool) -> None:
         route, recording = answer
         assert route.bridge is not None
-        body = data.draw(mutated(json.loads(ask(route, recording).body)))
+        body = loaded(dumped(data.draw(mutated(json.loads(ask(route, recording).body)))))
         terms = replace(TERMS, stream=stream, reasoning=reasoning)
         try:
-            made = route.bridge.request(body if isinstance(body, dict) else {}, terms)
+            made = route.bridge.request(body, terms)
         except InvalidRequest as refusal:
             is_polite(refusal)
             return
@@ -378,6 +408,33 @@ def test_no_mutated_stream_makes_a_bridge_raise_and_its_frames_are_well_formed(e
         well_formed(frames, route.bridge)
 
     scaled(examples * 6, holds)
+
+
+@pytest.mark.parametrize(("route", "recording"), [each for each in BRIDGED if not each[1].facts.ask], ids=answer_id)
+def test_a_bridge_bears_anything_at_any_place_of_an_answer(route: Route, recording: Recording) -> None:
+    assert route.bridge is not None
+    documents = frames_of(recording.data) if recording.stream else [recording.data.decode()]
+    seen: set[Any] = set()
+    for document in documents:
+        for odd in odd_ones(json.loads(document), seen) if document != "[DONE]" else ():
+            if recording.stream:
+                stream = route.bridge.stream(TERMS)
+                frames = stream.feed(documents[0].encode()) + stream.feed(odd)
+                well_formed(frames + stream.feed(documents[-1].encode()) + stream.end(), route.bridge)
+            else:
+                with contextlib.suppress(ValueError):
+                    json.loads(route.bridge.answer(odd, TERMS))
+
+
+@pytest.mark.parametrize(("route", "recording"), REQUESTS, ids=answer_id)
+def test_a_reader_and_a_bridge_bear_anything_at_any_place_of_a_request(route: Route, recording: Recording) -> None:
+    assert route.bridge is not None
+    for odd in odd_ones(json.loads(ask(route, recording).body), set()):
+        fields = loaded(odd)
+        with contextlib.suppress(InvalidRequest):
+            route.caller.read(Incoming(fields, odd, model="m", stream=False)).count_input(words)
+        with contextlib.suppress(InvalidRequest):
+            assert isinstance(json.loads(route.bridge.request(fields, TERMS)), dict)
 
 
 @pytest.mark.parametrize("examples", SCALES)
