@@ -14,6 +14,7 @@ from farebox.ports import Admission, Clock, Grant, Store
 from farebox.relay.call import Admitted, Call, Limits
 from farebox.relay.conclusion import Conclusion
 from farebox.relay.plan import Plan, Planner
+from farebox.relay.request import Request
 from farebox.relay.settlements import Settlements
 
 TRIES_MAX = 4
@@ -39,7 +40,7 @@ class Gate:
         if call.deadline_ms is not None and call.deadline_ms - now_ms <= self.limits.deadline_margin_s * 1000:
             raise UpstreamTimeout  # no time is left to answer in
         plan, units = await self.planned(call, now_ms)
-        claim = claim_of(call.key, call.idempotency_key, call.request.wire.name, call.request.body, self.pepper)
+        claim = claim_of(call.key, call.idempotency_key, _endpoint(call.request), call.request.body, self.pepper)
         return await self._affordable(call, plan, units, claim, now_ms)
 
     async def planned(self, call: Call, now_ms: int | None = None) -> tuple[Plan, tuple[Unit, ...]]:
@@ -116,3 +117,9 @@ class Gate:
             stream=plan.ask.stream,
             claim=replace(claim, request_id=call.request_id) if claim else None,
         )
+
+
+def _endpoint(request: Request) -> str:
+    """What was called, for an Idempotency-Key: where a path says the model and the form of the answer, they count."""
+    said = [word for word in (request.model, request.stream and "stream", request.json_array and "array") if word]
+    return "|".join([request.wire.name, *said])
