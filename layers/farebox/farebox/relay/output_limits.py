@@ -20,6 +20,12 @@ def limit_param(way: Way, model: Model) -> str:
     return vendor.reasoning_limit_param if model.reasoning else vendor.limit_param
 
 
+def by_its_name(fields: Fields, limit_param: str) -> Mapping[str, bytes]:
+    """A chat's limit under the one name that its vendor knows: what it ignores it would answer beyond."""
+    limit = fields.get("max_completion_tokens")
+    return {limit_param: b"%d" % limit} if type(limit) is int and fields.get(limit_param) is None else {}
+
+
 def can_be_set(ask: Ask, wire: Wire) -> bool:
     return bool(ask.output_limits) or wire.limit_param is not None
 

@@ -220,6 +220,8 @@ def body_for(way: Way, plan: Plan) -> bytes:
     if (form := plan.incoming.form) is not None:
         return replace_text(request.body, form, "model", upstream_model.encode()) if renamed else request.body
     changes = {name: value for name, value in plan.ask.changes.items() if vendor.stream_options or name != OPTIONS}
+    if not vendor.other_limits and plan.wire.name == "chat.completions":
+        changes |= output_limits.by_its_name(plan.incoming.fields, vendor.limit_param)
     if renamed:
         changes["model"] = orjson.dumps(upstream_model)
     return json_splice.splice(request.body, changes)

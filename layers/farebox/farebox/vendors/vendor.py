@@ -42,7 +42,8 @@ class Vendor:
     `doors`: the first one that can serve a request does. `sells`: whose models of the catalog it has, if not those
     of its own name. `stream_options`: does it accept them? `cancel_stops_billing`: whether leaving a stream ends what
     the vendor charges. `limit_param`, `reasoning_limit_param`: what it calls the output limit of a chat, and that of a
-    model that reasons. `api_version`: what stands for {api_version} unless the channel says otherwise.
+    model that reasons. `other_limits`: whether a chat's limit is obeyed by its other name too,
+    max_completion_tokens. `api_version`: what stands for {api_version} unless the channel says otherwise.
     `key_refusals`: words in a 400 that mean our key or its credit, not the request.
     """
 
@@ -55,6 +56,7 @@ class Vendor:
     reasoning_effort: bool = True
     limit_param: str = "max_tokens"
     reasoning_limit_param: str = "max_tokens"
+    other_limits: bool = True
     api_version: str = ""
     key_refusals: tuple[bytes, ...] = ()
 
