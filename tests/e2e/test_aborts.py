@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.fakes import aborts
+from dataclasses import replace
+
+from tests.fakes import abort_doors, aborts
 from tests.fakes.service import REPO, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -24,3 +26,18 @@ def test_who_leaves_after_the_end_has_a_complete_answer(farebox: RunningFarebox,
     wanted = [case for case in aborts.cases() if case.whole]
     rows = aborts.run(farebox.base_url, upstream, farebox, wanted)
     assert {receipt["outcome"] for row in rows for receipt in row.receipts} == {"completed"}
+
+
+def test_it_is_the_same_at_every_door(vendors: RunningFarebox, upstream: ScriptedUpstream) -> None:
+    """Anthropic's and Gemini's callers, natively and over a bridge: the same outcomes and figures."""
+    gemini = vendors.services.catalog.models[abort_doors.GEMINI_MODEL].prices[-1].rates
+    prices = {"in_nano": gemini["input_token"], "out_nano": gemini["output_token"]}
+    wanted = [
+        *aborts.cases(abort_doors.AT_ANTHROPIC, ("paid",)),
+        *aborts.cases(abort_doors.MESSAGES_AT_OPENAI, ("paid", "free"), ("FIN",)),
+        *aborts.cases(replace(abort_doors.AT_GEMINI, **prices), ("paid",)),
+        *aborts.cases(abort_doors.GEMINI_AT_OPENAI, ("paid",), ("FIN",)),
+    ]
+    rows = aborts.run(vendors.base_url, upstream, vendors, wanted)
+
+    assert [(row.case.door.name, row.case.left_after, row.case.then, row.wrong) for row in rows if row.wrong] == []

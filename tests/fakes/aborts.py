@@ -37,7 +37,6 @@ from tests.fakes.upstream import (
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
 INPUT_TOKENS, OUTPUT_TOKENS = 10, 3
-COST_NANO = INPUT_TOKENS * 1050 + OUTPUT_TOKENS * 4200
 BODY = json.dumps(chat_completion("你好吗", prompt=INPUT_TOKENS, completion=OUTPUT_TOKENS)).encode()
 NOTICE_S = 0.05
 """How long a server may take to see that its caller has left, before the upstream goes on."""
@@ -59,12 +58,58 @@ def _stream_pieces() -> list[tuple[str, bytes]]:
     ]
 
 
-STREAM = _stream_pieces()
-PLAIN = [
+Pieces = tuple[tuple[str, bytes], ...]
+STREAM = tuple(_stream_pieces())
+PLAIN: Pieces = (
     ("head", head(content_length=str(len(BODY)))),
     ("half of the body", BODY[: len(BODY) // 2]),
     ("the body", BODY[len(BODY) // 2 :]),
-]
+)
+
+
+@dataclass(frozen=True)
+class Door:
+    """What is called, and what the vendor behind it sends. `path`: behind /v1. `body`: JSON; chats say `stream` in it.
+
+    `marks`: what the caller can have read once a piece has been sent. `content`: the first piece that completes some.
+    `end`: a proper end with nothing in it. `ends`: whether the last piece is the end, which else the connection's is.
+    `counted`: the least that we count for the input ourselves.
+    """
+
+    name: str
+    path: str
+    body: str
+    stream: Pieces
+    marks: tuple[tuple[str, bytes], ...]
+    content: str
+    end: bytes
+    plain: Pieces = ()
+    in_nano: int = 1050
+    out_nano: int = 4200
+    counted: int = INPUT_TOKENS
+    ends: bool = True
+
+    @property
+    def cost_nano(self) -> int:
+        return INPUT_TOKENS * self.in_nano + OUTPUT_TOKENS * self.out_nano
+
+
+AT_CHAT = Door(
+    "chat",
+    "/chat/completions",
+    json.dumps(CHAT),
+    STREAM,
+    (
+        ("event 1", "你".encode()),
+        ("event 2", "好".encode()),
+        ("event 3", "吗".encode()),
+        ("finish_reason", b'"finish_reason":"stop"'),
+        ("[DONE]", b"data: [DONE]\n\n"),
+    ),
+    "event 1",
+    DONE,
+    PLAIN,
+)
 
 
 class Desk(Protocol):
@@ -86,10 +131,15 @@ class Case:
     after: int
     way: str
     then: str = "the rest"
+    door: Door = AT_CHAT
 
     @property
-    def pieces(self) -> list[tuple[str, bytes]]:
-        return STREAM if self.stream else PLAIN
+    def pieces(self) -> Pieces:
+        return self.door.stream if self.stream else self.door.plain
+
+    @property
+    def sent_by_then(self) -> list[str]:
+        return [name for name, _ in self.pieces[: self.after]]
 
     @property
     def left_after(self) -> str:
@@ -97,11 +147,11 @@ class Case:
 
     @property
     def whole(self) -> bool:
-        return self.after == len(self.pieces)
+        return self.after == len(self.pieces) and (self.door.ends or not self.stream)
 
     @property
     def content(self) -> bool:
-        return self.then == "the rest" or (self.stream and self.after > 2)
+        return self.then == "the rest" or (self.stream and self.door.content in self.sent_by_then)
 
     @property
     def outcome(self) -> str:
@@ -123,8 +173,8 @@ class Case:
                 yield from (Send(data) for data in sent[self.after :])
             case "a reset":
                 yield Reset()
-            case "[DONE] alone":
-                yield Send(DONE)
+            case "the end alone":
+                yield Send(self.door.end)
 
 
 @dataclass(frozen=True)
@@ -140,16 +190,19 @@ class Row:
     wrong: tuple[str, ...]
 
 
-def cases() -> list[Case]:
+def cases(
+    door: Door = AT_CHAT, kinds: Iterable[str] = ("paid", "free"), ways: Iterable[str] = ("FIN", "RST")
+) -> list[Case]:
+    """Every way to leave a door's answers, with these kinds of keys."""
     found = [
-        Case(kind, stream, after, way)
-        for kind in ("paid", "free")
-        for stream, pieces in ((True, STREAM), (False, PLAIN))
-        for after in range(len(pieces) + 1)
-        for way in ("FIN", "RST")
+        Case(kind, stream, after, way, door=door)
+        for kind in kinds
+        for stream, pieces in ((True, door.stream), (False, door.plain))
+        for after in range(len(pieces) + bool(pieces))
+        for way in ways
     ]
-    odd = ((0, "a reset"), (1, "[DONE] alone"), (1, "a reset"), (4, "a reset"))
-    found += [Case(kind, True, after, "FIN", then) for kind in ("paid", "free") for after, then in odd]
+    odd = ((0, "a reset"), (1, "the end alone"), (1, "a reset"), (4, "a reset"))
+    found += [Case(kind, True, after, "FIN", then, door) for kind in kinds for after, then in odd]
     return found
 
 
@@ -194,9 +247,10 @@ def _leave(base_url: str, upstream: ScriptedUpstream, case: Case, headers: dict[
     if tls:
         connection = ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname)
     with connection:
-        data = json.dumps({**CHAT, "stream": case.stream}).encode()
+        said = {"stream": case.stream} if "?" not in case.door.path else {}  # Gemini has it in the path
+        data = json.dumps({**json.loads(case.door.body), **said}).encode()
         lines = [
-            f"POST {parts.path}/chat/completions HTTP/1.1",
+            f"POST {parts.path}{case.door.path} HTTP/1.1",
             f"host: {parts.netloc}",
             f"content-length: {len(data)}",
         ]
@@ -218,8 +272,7 @@ def _leave(base_url: str, upstream: ScriptedUpstream, case: Case, headers: dict[
 def _has_come(case: Case, received: bytes) -> bool:
     if not case.stream:
         return not case.whole or BODY[-12:] in received
-    events = sum(b"\n\n" in data for name, data in STREAM[: case.after] if name != "usage")  # which nobody asked for
-    return received.count(b"\n\n") >= events
+    return all(mark in received for name, mark in case.door.marks if name in case.sent_by_then)
 
 
 def _units_taken(base_url: str, upstream: ScriptedUpstream, headers: dict[str, str]) -> int | None:
@@ -237,11 +290,15 @@ def _wrong(row: Row) -> Iterable[str]:
         yield f"{len(row.receipts)} ledger entries"
         return
     receipt = row.receipts[0]
-    cost_nano = COST_NANO if case.kind == "paid" and case.content else 0
+    cost_nano = case.door.cost_nano if case.kind == "paid" and case.content else 0
     counted = case.then != "the rest"
     if counted and cost_nano:
         cost_nano = receipt["cost_nano"]
-        if not 10 * 1050 <= cost_nano < COST_NANO + 10 * 1050:
+        if (
+            not case.door.counted * case.door.in_nano
+            <= cost_nano
+            < case.door.cost_nano + INPUT_TOKENS * case.door.in_nano
+        ):
             yield f"an odd cost: {cost_nano}"
     expected = {"outcome": case.outcome, "cost_nano": cost_nano, "stream": case.stream}
     yield from (f"{name} is {receipt[name]}" for name, value in expected.items() if receipt[name] != value)
@@ -262,8 +319,8 @@ def _wrong(row: Row) -> Iterable[str]:
 def table(rows: Iterable[Row]) -> str:
     """All cases as a table in Markdown."""
     lines = [
-        "| # | key | answer | left after | by | upstream then sent | outcome | entries | nano-CA | held | unit | |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| # | door | key | answer | left after | by | then sent | outcome | entries | nano-CA | held | unit | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for number, row in enumerate(rows, start=1):
         case = row.case
@@ -271,6 +328,7 @@ def table(rows: Iterable[Row]) -> str:
         unit = "" if case.kind == "paid" else {0: "back", 1: "kept"}.get(row.units_taken or 0, "?")
         cells = [
             str(number),
+            case.door.name,
             case.kind,
             "stream" if case.stream else "plain",
             case.left_after,
