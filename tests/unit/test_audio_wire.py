@@ -330,10 +330,11 @@ def test_a_transcript_may_be_plain_text(plain: str) -> None:
     assert tap.counted().output_tokens == len(plain.strip())
 
 
-def test_plain_text_of_silence_is_whole_and_empty() -> None:
-    tap = heard(b"\n")
+@pytest.mark.parametrize("plain", [b"\n", b"", b"WEBVTT\n\n"])
+def test_that_nothing_was_said_is_an_answer_in_plain_text_too(plain: bytes) -> None:
+    tap = heard(plain)
 
-    assert (tap.content_seen, tap.finished) == (False, True)
+    assert (tap.content_seen, tap.finished) == (True, True)
 
 
 @pytest.mark.parametrize("stream", [True, False])

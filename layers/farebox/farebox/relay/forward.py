@@ -29,9 +29,11 @@ from farebox.relay.upstream_errors import Cut, Empty, ErrorAnswer, Stalled, Upst
 
 ERROR_BYTES_MAX = 64 * 1024
 AGAIN_AFTER_MS_MAX = 300
+IDENTITY = "identity"
 PARAM_CHARS_MAX = 64
 ONE_MAY_SAY_NOTHING = frozenset({"chat", "completion"})
 """Kinds of models of which another one may have more to say. Silence, transcribed, is silence."""
+_NO_SOUND = re.compile(r"\s*(?:application/json|application/problem|text/)", re.IGNORECASE)
 _PARAM = re.compile(r"([A-Za-z0-9_]+)[A-Za-z0-9_.\[\]]*")
 
 
@@ -114,6 +116,8 @@ class _One:
 
     async def _bring(self, answer: Answer, patience: asyncio.Timeout) -> None:
         way, plan, relayed = self.current.way, self.plan, self.relayed
+        if answer.headers.get("content-encoding", IDENTITY) != IDENTITY:
+            raise ErrorAnswer  # nobody asked for that, and nobody here could read it
         if plan.ask.stream:
             bridge = way.bridge.stream(plan.terms) if way.bridge else None
             passage = Passage(answer, plan, way, relayed, self.seal, bridge, patience)
@@ -122,6 +126,8 @@ class _One:
             except Empty:
                 self.empty = passage
                 raise
+        elif way.wire.binary and _NO_SOUND.match(answer.headers.get("content-type", "")):
+            raise ErrorAnswer  # whatever it says, it is nothing to be heard
         elif way.wire.binary and "content-length" not in answer.headers:
             await BinaryPassage(answer, relayed, self.seal, patience).run()
         else:
@@ -131,10 +137,11 @@ class _One:
     async def _plain(self, answer: Answer) -> None:
         relayed, way = self.relayed, self.current.way
         body = await answer.body(PLAIN_BYTES_MAX)
-        if answer.headers.get("content-type", JSON).startswith(JSON):
+        is_json = answer.headers.get("content-type", JSON).startswith(JSON)
+        if is_json:
             body = body.lstrip(b"\r\n \t")  # DeepSeek queues with empty lines
-        if not body:
-            raise Cut
+        if not body and (is_json or answer.headers.get("content-length") != "0"):
+            raise Cut  # the subtitles of silence are empty on purpose, and say so
         tap = relayed.tap
         tap.see(body)
         if tap.error_seen or not tap.finished:

@@ -173,7 +173,7 @@ class TranscriptTap:
             if isinstance(answer, Mapping):
                 self._see_answer(answer, counted=False)
         elif not _PAGE.match(data):
-            self._whole = True
+            self.content_seen = self._whole = True  # also without a word: silence is heard as well
             self._see_text(data.decode("utf-8", "replace").strip())
 
     def _see_answer(self, answer: Mapping[str, Any], *, counted: bool) -> None:
