@@ -282,6 +282,23 @@ def test_of_a_fault_after_content_the_caller_hears_in_its_own_words(
     assert 0 < receipt["cost_nano"] <= cost_nano(farebox, "gpt-4o", {"input_token": 100, "output_token": 20})
 
 
+@pytest.mark.parametrize(
+    ("operation", "vendor"), [("messages", "openai"), ("generateContent", "openai"), ("chat.completions", "anthropic")]
+)
+def test_a_malformed_event_never_crosses_a_bridge(
+    operation: str, vendor: str, farebox: RunningFarebox, llmock: Llmock, lead: Lead
+) -> None:
+    """Half an event is left out; what the caller gets is of its own types from the first byte to the end."""
+    fault = {"type": "stream_fault", "kind": "malformed", "after_chunks": 1, "match": only(vendor)}
+    llmock.will({"type": "reply", "text": TEXT}, fault)
+    lead(llmock.channel(vendor, "gpt-4o"))
+    route = route_of(operation, vendor)
+    said, receipt, _ = exchanged(farebox, route, stream=True, tools=False, model="gpt-4o")
+
+    assert said.ended
+    is_billed(farebox, route, receipt)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize(
     ("operation", "vendor"), [("messages", "openai"), ("generateContent", "openai"), ("chat.completions", "anthropic")]
