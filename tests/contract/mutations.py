@@ -139,7 +139,7 @@ def events(draw: st.DrawFn, recording: Recording) -> list[bytes]:
 
 
 def odd_ones(document: Any, seen: set[Any]) -> Iterator[bytes]:
-    """The document with each place in turn holding an odd value of each kind, or gone. `seen`: those that had theirs."""
+    """The document with each place in turn holding an odd value of each kind, or gone. `seen`: those that are done."""
     for path in places(document):
         shape = (document.get("type") if isinstance(document, dict) else None, path)
         if shape in seen:
