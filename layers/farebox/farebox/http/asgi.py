@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any
 
 from farebox.errors import FareboxError, RequestTooLarge
@@ -98,6 +97,5 @@ class AsgiCaller:
         if asking.done():
             return bool(asking.result()["type"] == "http.disconnect")
         asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+        await asyncio.wait({asking})  # not awaited itself: a cancellation of ours must not be taken for its own
         return False

@@ -30,8 +30,8 @@ class Delivery:
     async def send(self, frames: list[bytes], upstream_headers: Mapping[str, str]) -> None:
         """Frames with content in them, or after content."""
         async with self._one_at_a_time:
-            self.content = True
             await self._start(upstream_headers)
+            self.content = True
             await self.caller.send(self.array.put(frames) if self.array else b"".join(frames))
 
     async def end(self, last: bytes = b"") -> None:
