@@ -18,7 +18,18 @@ import httpx
 import pytest
 
 from farebox.domain.receipts import arithmetic_errors
-from tests.fakes.openai_vendor import PNG, answer, event, form, recorded, stream, tones, wav
+from tests.fakes.openai_vendor import (
+    PNG,
+    answer,
+    event,
+    form,
+    recorded,
+    response,
+    response_events,
+    stream,
+    tones,
+    wav,
+)
 from tests.fakes.process import http
 from tests.fakes.service import Funded, RunningFarebox
 from tests.fakes.upstream import ScriptedUpstream, Send, Step, head, json_answer
@@ -306,3 +317,56 @@ def test_size_and_quality_that_are_not_named_are_the_list_price_of_the_ordinary_
         sale = Sale("/images/generations", asked, [], {"image/standard:1024x1024": (1, "0.28")})
         assert send(farebox, key, sale).status_code == 200
         check(farebox, key, sale)
+
+
+SPOKEN_AS = {
+    "mp3": ("id3_xing.mp3", "audio/mpeg"),
+    "opus": ("opus.ogg", "audio/ogg"),
+    "aac": ("adts.aac", "audio/aac"),
+    "flac": ("streamed.flac", "audio/flac"),
+    "wav": ("pcm.wav", "audio/wav"),
+}
+
+
+@pytest.mark.parametrize("wish", SPOKEN_AS)
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_speech_of_any_format_costs_the_length_that_came(
+    wish: str, size: int, farebox: RunningFarebox, upstream: ScriptedUpstream
+) -> None:
+    name, kind = SPOKEN_AS[wish]
+    data = TONES[name]
+    if wish == "wav":  # as OpenAI writes it: its length was not known when it began
+        known, unknown = b"data" + (8000).to_bytes(4, "little"), b"data" + b"\xff" * 4
+        data = data[:4] + b"\xff" * 4 + data[8:].replace(known, unknown, 1)
+        assert unknown in data
+    upstream.script = [Send(head(content_type=kind))]
+    upstream.script += [Send(data[at : at + size]) for at in range(0, len(data), size)]
+    key = farebox.new_key(credit="1")
+    body = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "The lamp is lit now.", "response_format": wish}
+    answered = send(farebox, key, Sale("/audio/speech", body, [], {}))
+    (receipt,) = farebox.receipts(key.account)
+    milliseconds = receipt["usage"]["audio_ms"]["count"]
+
+    assert (answered.status_code, answered.content, answered.headers["content-type"]) == (200, data, kind)
+    assert 1000 <= milliseconds <= 1160  # encoders pad
+    assert receipt["usage"]["audio_ms"]["source"] == "counted"
+    assert receipt["cost_nano"] == milliseconds * 2000 + 6 * 12_000
+    assert arithmetic_errors(receipt) == []
+
+
+def test_a_streamed_image_has_its_own_price_in_a_response_too(
+    farebox: RunningFarebox, upstream: ScriptedUpstream
+) -> None:
+    """The seed's note: an image in a streamed request has a price of its own on some models."""
+    upstream.script = stream(response_events(response(sent=5000, came=10)))
+    key = farebox.new_key(credit="10")
+    image = {"type": "input_image", "image_url": "https://images.example/a.png", "detail": "low"}
+    content = [{"type": "input_text", "text": "What is this?"}, image]
+    body = {"model": "gpt-4o-ca", "input": [{"role": "user", "content": content}], "stream": True}
+    assert send(farebox, key, Sale("/responses", body, [], {})).status_code == 200
+    (receipt,) = farebox.receipts(key.account)
+
+    assert receipt["usage"]["image_when_streaming"] == {"count": 1, "source": "counted"}
+    assert receipt["usage"]["input_token"]["count"] < 40
+    assert receipt["usage"]["output_token"] == {"count": 10, "source": "upstream"}
+    assert (receipt["overrun_nano"], arithmetic_errors(receipt)) == (0, [])
