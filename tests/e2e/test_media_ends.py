@@ -50,14 +50,18 @@ def cut_in_two(path: str) -> tuple[dict[str, Any], list[Step], list[Step], bytes
     """A request; what comes before its caller leaves and what after it; what the caller waits for."""
     if path == "/audio/speech":
         sound = recorded("audio.speech.sound.mp3")
-        pieces = [Send(sound[:500]), Sleep(0.05), Send(sound[500:600])]
+        pieces: list[Step] = [Send(sound[:500]), Sleep(0.05), Send(sound[500:600])]
         return SPEECH, [Send(head(content_type="audio/mpeg")), *pieces], [Send(sound[600:])], sound[:500]
     if path == "/images/generations":
         first, last = recorded("images.generations.picture.sse").strip().split(b"\n\n")
         return IMAGE, [Send(sse_head()), Send(first + b"\n\n")], [Send(last + b"\n\n")], b"partial_image"
     events = response_events(response())
-    begun = [Send(sse_head()), *(Send(each) for each in events[:6])]
-    return RESPONSE, list(begun), [Send(each) for each in events[6:]], b"output_text.delta"
+    return (
+        RESPONSE,
+        [Send(sse_head()), *(Send(each) for each in events[:6])],
+        [Send(each) for each in events[6:]],
+        b"output_text.delta",
+    )
 
 
 PATHS = ("/audio/speech", "/images/generations", "/responses")
