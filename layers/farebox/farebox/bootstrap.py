@@ -14,6 +14,7 @@ from farebox import settings as settings_module
 from farebox.adapters.audio_meter import AudioMeter
 from farebox.adapters.catalog_files import load_catalog
 from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
+from farebox.adapters.dynamodb.call_log import DynamoDBCallLog
 from farebox.adapters.dynamodb.client import DynamoDB
 from farebox.adapters.dynamodb.codes import DynamoDBCodes
 from farebox.adapters.dynamodb.credentials import credential_source
@@ -51,6 +52,7 @@ from farebox.service.authenticate import Authenticator
 from farebox.service.codes import CodeDesk
 from farebox.service.issue_key import KeyIssuer
 from farebox.service.sweep import sweep
+from farebox.service.usage import UsageQueries
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
 
@@ -272,16 +274,26 @@ def code_desk(services: Services) -> CodeDesk:
 def billing_app(services: Services) -> App:
     """Queries and pages: functions/billing."""
     from farebox.http.billing_app import billing_app as new
+    from farebox.http.dashboards import dashboard_routes
+    from farebox.http.queries import query_routes
     from farebox.http.status_page import StatusFacts
 
+    settings, authenticator = services.settings, services.authenticator
+    address_of = peer_address(networks(settings.trusted_proxies))
+    log = DynamoDBCallLog(services.db, services.tables)
+    usage = UsageQueries(log, services.clock, ZoneInfo(settings.reset_timezone))
     return new(
         services.accounts,
-        services.authenticator,
+        authenticator,
         StatusFacts(services.channels.all),
         clock=services.clock,
         random=services.random,
-        public_keys=public_keys(services.signer.public_key, services.settings.previous_receipt_keys),
-        address_of=peer_address(networks(services.settings.trusted_proxies)),
+        public_keys=public_keys(services.signer.public_key, settings.previous_receipt_keys),
+        address_of=address_of,
+        routes=(
+            query_routes(usage, authenticator, address_of),
+            dashboard_routes(usage, services.store, authenticator, address_of, settings.free),
+        ),
     )
 
 

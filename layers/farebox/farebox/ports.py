@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from farebox.domain.accounts import Account, KeyChanges, KeyRecord, StoredReceipt
+from farebox.domain.call_records import CallPage
 from farebox.domain.codes import Code
 from farebox.domain.idempotency import Claim
 from farebox.domain.keys import ApiKey
 from farebox.domain.quota import Unit
+from farebox.domain.spans import Span
 from farebox.domain.uploads import Upload
 
 
@@ -206,6 +208,16 @@ class Tries(Protocol):
 
     async def take(self, units: tuple[Unit, ...], now_ms: int) -> None:
         """One of each or none. Raises TooMany."""
+
+
+class CallLog(Protocol):
+    """What was called, as the ledger has it."""
+
+    def pages(self, account: str, key_number: str | None, span: Span, rows: int) -> AsyncIterator[CallPage]:
+        """The account's calls in the span, of one key or of all, newest first; `rows`: how many to read at first.
+
+        A page may be empty and yet not the last one. Raises StoreUnavailable.
+        """
 
 
 class Uploads(Protocol):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from farebox.domain import ids, money
-from farebox.domain.accounts import ACTIVE
 from farebox.errors import NotFound
 from farebox.http.address import AddressOf
 from farebox.http.guard import caller_key, json_response, new_app
-from farebox.http.money_json import number
 from farebox.http.status_page import StatusFacts, status_document, status_html
 from farebox.ports import Accounts, Clock, Randomness
 from farebox.service.authenticate import Authenticator
@@ -27,26 +26,16 @@ def billing_app(
     random: Randomness,
     public_keys: dict[str, bytes],
     address_of: AddressOf,
+    routes: Sequence[APIRouter] = (),
 ) -> FastAPI:
-    """The application. `public_keys`: signing key id → raw Ed25519 public key, the current one first."""
+    """The application. `public_keys`: signing key id → raw Ed25519 public key, the current one first.
+
+    `routes`: queries and dashboards.
+    """
     app = new_app("Farebox billing", clock, random)
 
-    @app.post("/v1/query/balance")
-    async def balance(request: Request) -> Response:
-        account, record = await authenticator.owner(caller_key(request), address_of(request.scope))
-        return json_response(
-            {
-                "id": record.id,
-                "apiKey": f"sk-fb-****{record.last4}",
-                "adminKeyId": account.id,
-                "balanceTotal": number(account.credited_nano),
-                "balanceUsed": number(account.spent_nano),
-                "balanceHeld": number(account.held_nano),
-                "balanceAvailable": number(account.avail_nano),
-                "kind": record.kind,
-                "status": 1 if account.status == ACTIVE else 0,
-            }
-        )
+    for router in routes:
+        app.include_router(router)
 
     @app.get("/v1/receipts/key")
     async def receipt_key() -> Response:

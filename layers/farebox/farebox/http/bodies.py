@@ -27,7 +27,11 @@ async def raw_body(request: Request, limit_bytes: int) -> bytes:
 
 async def json_body(request: Request, model: type[Read]) -> Read:
     """A small JSON body. Raises RequestTooLarge, CallerGone; RequestValidationError, as FastAPI's own bodies do."""
-    body = await raw_body(request, SMALL_BYTES_MAX)
+    return validated(await raw_body(request, SMALL_BYTES_MAX), model)
+
+
+def validated(body: bytes, model: type[Read]) -> Read:
+    """Raises RequestValidationError, as FastAPI's own bodies do."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

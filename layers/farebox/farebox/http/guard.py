@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import orjson
@@ -71,8 +71,8 @@ def _check_admin(request: Request, token: str | None) -> None:
         raise InvalidApiKey
 
 
-def json_response(document: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(document), status, media_type="application/json")
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(document), status, headers, media_type="application/json")
 
 
 def error_response(error: FareboxError) -> Response:

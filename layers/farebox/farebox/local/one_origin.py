@@ -6,8 +6,8 @@ from farebox.http.asgi import App, Hook, Receive, Scope, Send, lifespan
 
 KEYS_PREFIXES = ("/admin/v1/", "/v1/topup/", "/v1/webhooks/")
 KEYS_PATHS = frozenset({"/v1/redeem"})
-BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/status")
-BILLING_PATHS = frozenset({"/", "/readyz"})
+BILLING_PREFIXES = ("/v1/query/", "/v1/receipts/", "/v1/dashboard/billing/", "/dashboard/billing/", "/status")
+BILLING_PATHS = frozenset({"/", "/readyz", "/api/v1/key"})
 
 
 class OneOrigin:
