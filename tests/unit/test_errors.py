@@ -38,6 +38,8 @@ OUR_OWN = {
     "forbidden",
     "internal_error",
     "invalid_code",
+    "not_configured",
+    "payment_unavailable",
     "too_many",
     "unavailable",
 }

@@ -12,7 +12,8 @@ import pytest
 from farebox.adapters.secrets import resolver
 from farebox.bootstrap import settings_of
 from farebox.domain.quota import FreeLimits
-from farebox.settings import Settings, SettingsError, read
+from farebox.on_lambda import SECRETS_OF
+from farebox.settings import EpaySettings, Settings, SettingsError, StripeSettings, read
 
 VENDORS = {"openai": True, "deepseek": True, "azure": False}
 SECRET = "sk-upstream-very-secret-0123456789"
@@ -73,7 +74,7 @@ def test_the_contracts_example_is_read() -> None:
         priority = -1
         weight = 0
         """,
-        {"FAREBOX_ADMIN_TOKEN": TOKEN, "OPENAI_API_KEY": SECRET},
+        {"FAREBOX_ADMIN_TOKEN": TOKEN, "OPENAI_API_KEY": SECRET, "STRIPE": "sk_live_1"},
     )
     channel = read_in.channels[0]
 
@@ -228,3 +229,75 @@ def test_a_file_that_is_missing_is_refused_by_name(tmp_path: Path) -> None:
 def test_without_a_file_the_admin_token_comes_from_the_environment() -> None:
     assert settings_of({"FAREBOX_ADMIN_TOKEN": TOKEN}, None).admin_token == TOKEN
     assert settings_of({}, None).admin_token is None
+
+
+PAYMENTS = """
+[topup]
+public_url = "https://api.example.com/"
+return_url = "https://example.com/thanks"
+[stripe]
+api_key = "env:KEY"
+webhook_secret = "env:SECRET"
+base_url = "http://127.0.0.1:9/"
+currency = "usd"
+ca_per_unit = "7.2"
+[epay]
+base_url = "https://pay.example.com/epay/"
+pid = "1001"
+key = "env:SECRET"
+type = "alipay"
+"""
+
+
+def test_the_payments_sections_are_read() -> None:
+    found = settings(PAYMENTS, {"KEY": "sk_live_x", "SECRET": "s" * 16})
+
+    assert found.stripe == StripeSettings("sk_live_x", "s" * 16, "http://127.0.0.1:9", "usd", 7_200_000_000)
+    assert found.epay == EpaySettings("https://pay.example.com/epay", "1001", "s" * 16, "alipay", 1_000_000_000)
+    assert (found.public_url, found.return_url) == ("https://api.example.com", "https://example.com/thanks")
+    assert "sk_live" not in repr(found)
+    assert "ssss" not in repr(found)
+
+
+@pytest.mark.parametrize("secret", ["", " ", "s" * 15, " " * 40])
+def test_a_payment_secret_that_proves_nothing_is_off(secret: str) -> None:
+    found = settings(PAYMENTS, {"KEY": "sk_live_x", "SECRET": secret})
+    assert (found.stripe.webhook_secret, found.epay.key) == ("", "")
+    literal = settings({"stripe": {"webhook_secret": secret}, "epay": {"key": secret}})
+    assert (literal.stripe.webhook_secret, literal.epay.key) == ("", "")
+
+
+def test_a_payment_secret_whose_variable_is_not_there_is_a_mistake() -> None:
+    assert problems(PAYMENTS, {"KEY": "sk_live_x"}) == [
+        "stripe.webhook_secret: the environment variable SECRET is not set",
+        "epay.key: the environment variable SECRET is not set",
+    ]
+
+
+def test_a_function_that_takes_no_money_reads_no_payment_secret() -> None:
+    parsed = tomllib.loads(PAYMENTS)
+    found = read(parsed, resolver({}), vendors=VENDORS, needed=frozenset({"admin"}))
+    assert (found.stripe.api_key, found.stripe.webhook_secret, found.epay.key) == ("", "", "")
+    assert SECRETS_OF["keys"] == {"admin", "stripe", "epay"}
+    assert [name for name, of in SECRETS_OF.items() if of & {"stripe", "epay"}] == ["keys"]
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong", "at"),
+    [
+        ("stripe", {"currency": "CNY"}, "stripe.currency"),
+        ("stripe", {"currency": "kwd"}, "stripe.currency"),
+        ("stripe", {"currency": ""}, "stripe.currency"),
+        ("stripe", {"ca_per_unit": "0"}, "stripe.ca_per_unit"),
+        ("stripe", {"ca_per_unit": 7}, "stripe.ca_per_unit"),
+        ("stripe", {"ca_per_unit": "-1"}, "stripe.ca_per_unit"),
+        ("stripe", {"base_url": "ftp://x"}, "stripe.base_url"),
+        ("stripe", {"secret": "x"}, "stripe.secret"),
+        ("epay", {"ca_per_unit": "1e3"}, "epay.ca_per_unit"),
+        ("epay", {"pid": 1001}, "epay.pid"),
+        ("topup", {"public_url": "api.example.com"}, "topup.public_url"),
+    ],
+)
+def test_what_is_wrong_with_payments_is_said_by_key(section: str, wrong: dict[str, object], at: str) -> None:
+    [problem] = problems({section: wrong})
+    assert problem.startswith(f"{at}: ")

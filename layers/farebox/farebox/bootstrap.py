@@ -18,11 +18,13 @@ from farebox.adapters.dynamodb.call_log import DynamoDBCallLog
 from farebox.adapters.dynamodb.client import DynamoDB
 from farebox.adapters.dynamodb.codes import DynamoDBCodes
 from farebox.adapters.dynamodb.credentials import credential_source
+from farebox.adapters.dynamodb.orders import DynamoDBOrders
 from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import Tables
 from farebox.adapters.dynamodb.tries import DynamoDBTries
 from farebox.adapters.http_session import LazySession, store_session
 from farebox.adapters.journal import NoJournal
+from farebox.adapters.payments import providers_of
 from farebox.adapters.secrets import resolver
 from farebox.adapters.signer_ed25519 import Ed25519Signer, public_keys
 from farebox.adapters.system import SystemClock, SystemRandomness, offset_from_file
@@ -52,6 +54,7 @@ from farebox.service.authenticate import Authenticator
 from farebox.service.codes import CodeDesk
 from farebox.service.issue_key import KeyIssuer
 from farebox.service.sweep import sweep
+from farebox.service.topup import TopUpDesk
 from farebox.service.usage import UsageQueries
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
@@ -248,7 +251,7 @@ def keys_app(services: Services) -> App:
         services.settlements,
         jobs(services),
         codes=codes,
-        routes=topup_routes(codes, peer_address(networks(services.settings.trusted_proxies))),
+        routes=topup_routes(codes, topup_desk(services), peer_address(networks(services.settings.trusted_proxies))),
         clock=services.clock,
         random=services.random,
         admin_token=services.settings.admin_token,
@@ -268,6 +271,22 @@ def code_desk(services: Services) -> CodeDesk:
         services.clock,
         services.random,
         services.secrets.pepper,
+    )
+
+
+def topup_desk(services: Services) -> TopUpDesk:
+    settings = services.settings
+    return TopUpDesk(
+        providers_of(settings, services.sessions[0], services.clock),
+        DynamoDBOrders(services.db, services.tables),
+        DynamoDBTries(services.db, services.tables),
+        services.authenticator,
+        services.clock,
+        services.random,
+        services.telemetry,
+        services.secrets.pepper,
+        public_url=settings.public_url,
+        return_url=settings.return_url,
     )
 
 

@@ -24,6 +24,8 @@
         ├── UpstreamError         502  it answered with an error, or with nonsense
         ├── UpstreamUnavailable   503  it could not be reached, or sends us away
         ├── UpstreamTimeout       504
+        ├── NotConfigured         503  the operator has not set this up
+        ├── PaymentUnavailable    503  the payment provider does not answer, or not well
         └── StoreUnavailable      503  no store, no upstream call
 
 Each carries fields, never text of a user's or of a model's. `http/errors.py` turns a class into a status, a
@@ -257,6 +259,20 @@ class UpstreamTimeout(Unavailable):
 
     zh = "上游超时。没有内容返回的请求不计费。"
     en = "The upstream timed out. What brings no content costs nothing."
+
+
+class NotConfigured(Unavailable):
+    """The operator has not set this up."""
+
+    zh = "服务方未启用此功能。"
+    en = "The operator has not set this up."
+
+
+class PaymentUnavailable(Unavailable):
+    """The payment provider does not answer, or not with what we need."""
+
+    zh = "支付服务暂不可用，请稍后重试。"
+    en = "The payment provider is unavailable; please retry later."
 
 
 class StoreUnavailable(Unavailable):

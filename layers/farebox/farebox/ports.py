@@ -12,6 +12,7 @@ from farebox.domain.call_records import CallPage
 from farebox.domain.codes import Code
 from farebox.domain.idempotency import Claim
 from farebox.domain.keys import ApiKey
+from farebox.domain.orders import Fact, Order
 from farebox.domain.quota import Unit
 from farebox.domain.spans import Span
 from farebox.domain.uploads import Upload
@@ -198,6 +199,55 @@ class Codes(Protocol):
 
     async def redeem(self, code_id: str, account: str, at_ms: int) -> int:
         """Its worth (nano-CA), credited now or before to this very account. Raises InvalidCode, NotFound."""
+
+
+class Orders(Protocol):
+    """What was asked to be paid, and what became of it. Facts are booked once, in whatever order they come."""
+
+    async def open(self, order: Order) -> None:
+        """A new order."""
+
+    async def opened(self, order_id: str, session: str) -> None:
+        """Where it is paid, as the provider names it."""
+
+    async def book(self, fact: Fact, at_ms: int) -> Order:
+        """The order with this fact, and the account with what follows from it. Raises Mismatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A provider's request to us, as it came. Header names in lower case; `form`: query or body of a form."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    form: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a payer comes back to, and where the provider tells us about it. URLs."""
+
+    back: str
+    notify: str
+
+
+class PaymentProvider(Protocol):
+    """One way to pay. `acknowledgement`: what it wants to hear to a notice; anything else is sent again."""
+
+    name: str
+    currency: str
+    mode: str
+    ca_per_unit_nano: int
+    acknowledgement: tuple[bytes, str]
+
+    def ready(self) -> bool:
+        """Whether it has all that it needs, the secret that its notices are proved with above all."""
+
+    async def checkout(self, order: Order, places: Places) -> tuple[str, str]:
+        """(its name for the payment page, that page's URL). Raises InvalidRequest, PaymentUnavailable."""
+
+    async def read(self, notice: Notice) -> Fact | None:
+        """What a proven notice says of an order of ours, None if nothing. Raises InvalidRequest, PaymentUnavailable."""
 
 
 class Tries(Protocol):

@@ -15,9 +15,16 @@ from farebox.domain import money
 from farebox.domain.quota import FreeLimits
 
 ADMIN_TOKEN_CHARS_MIN = 16
+PAYMENT_SECRET_CHARS_MIN = 16
+THREE_DECIMALS = frozenset({"bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"})
+"""Currencies whose smallest units Stripe does not take one by one."""
 PUBLIC_KEY_BYTES = 32
 Secrets = Callable[[str], str]
 """Resolves "env:NAME" and "ssm:/path" to their values; anything else is itself. Raises LookupError."""
+
+
+class EmptySecret(LookupError):
+    """The secret is there, and empty."""
 
 
 class SettingsError(Exception):
@@ -45,11 +52,34 @@ class ChannelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StripeSettings:
+    """[stripe]. Without the key nothing can be paid, without the secret no notice is believed: "" is off."""
+
+    api_key: str = field(default="", repr=False)
+    webhook_secret: str = field(default="", repr=False)
+    base_url: str = "https://api.stripe.com"
+    currency: str = "cny"
+    ca_per_unit_nano: int = money.NANO_PER_CA
+
+
+@dataclass(frozen=True, slots=True)
+class EpaySettings:
+    """[epay]: 易支付. `type`: alipay, wxpay, …; "" lets the payer choose there."""
+
+    base_url: str = ""
+    pid: str = ""
+    key: str = field(default="", repr=False)
+    type: str = ""
+    ca_per_unit_nano: int = money.NANO_PER_CA
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """`admin_token` is None where the admin API is off. `signup_credit_nano` is nano-CA.
 
     `catalog_files`: the operator's own price lists. `previous_receipt_keys`: public keys (raw Ed25519) that signed
-    receipts before the present one.
+    receipts before the present one. `public_url`: where payment providers and payers reach this service; `return_url`:
+    where payers come back to.
     """
 
     store_endpoint: str | None = None
@@ -61,13 +91,29 @@ class Settings:
     previous_receipt_keys: tuple[bytes, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
     catalog_files: tuple[str, ...] = ()
+    stripe: StripeSettings = StripeSettings()
+    epay: EpaySettings = EpaySettings()
+    public_url: str | None = None
+    return_url: str | None = None
 
 
 Table = Mapping[str, Any]
-Sections = ("store", "admin", "free", "signup", "network", "receipts", "catalog", "github", "stripe", "channel")
+Sections = (
+    "store",
+    "admin",
+    "free",
+    "signup",
+    "network",
+    "receipts",
+    "catalog",
+    "github",
+    "topup",
+    "stripe",
+    "epay",
+    "channel",
+)
 LATER_SECTIONS = {
     "github": ("client_id", "client_secret", "base_url", "api_url"),
-    "stripe": ("api_key", "webhook_secret", "base_url"),
 }
 """Sections that the contract names and nothing uses yet: their keys are checked all the same."""
 CHANNEL_KEYS = (
@@ -107,14 +153,15 @@ class _Reader:
             return default
         return value
 
-    def secret(self, value: str, path: str) -> str:
+    def secret(self, value: str, path: str, *, may_be_empty: bool = False) -> str:
         """The secret's value; "" where this function has no use for it, and so no right to read it."""
         if re.split(r"[.\[]", path, maxsplit=1)[0] not in self._needed:
             return ""
         try:
             return self._secrets(value)
         except LookupError as error:
-            self.problems.append(f"{path}: {error}")
+            if not (may_be_empty and isinstance(error, EmptySecret)):
+                self.problems.append(f"{path}: {error}")
             return ""
 
     def whole(self, table: Table, path: str, default: int, *, low: int) -> int:
@@ -176,6 +223,7 @@ def read(
         "free",
         ("reset_timezone", "requests_per_key", "requests_per_address", "input_tokens_max", "groups"),
     )
+    topup = reader.table(document, "topup", ("public_url", "return_url"))
     settings = Settings(
         store_endpoint=reader.url(store, "store.endpoint"),
         admin_token=_admin_token(reader, document),
@@ -186,6 +234,10 @@ def read(
         previous_receipt_keys=_previous_keys(reader, reader.table(document, "receipts", ("previous_keys",))),
         catalog_files=reader.texts(reader.table(document, "catalog", ("files",)), "catalog.files"),
         channels=_channels(reader, document.get("channel", []), vendors),
+        stripe=_stripe(reader, document),
+        epay=_epay(reader, document),
+        public_url=reader.url(topup, "topup.public_url"),
+        return_url=reader.url(topup, "topup.return_url"),
     )
     if reader.problems:
         raise SettingsError(reader.problems)
@@ -196,6 +248,50 @@ def _admin_token(reader: _Reader, document: Table) -> str | None:
     given = reader.text(reader.table(document, "admin", ("token",)), "admin.token")
     token = reader.secret(given, "admin.token") if given else ""
     return token if len(token) >= ADMIN_TOKEN_CHARS_MIN else None
+
+
+def _stripe(reader: _Reader, document: Table) -> StripeSettings:
+    table = reader.table(document, "stripe", ("api_key", "webhook_secret", "base_url", "currency", "ca_per_unit"))
+    currency = reader.text(table, "stripe.currency", "cny") or ""
+    if not re.fullmatch("[a-z]{3}", currency) or currency in THREE_DECIMALS:
+        reader.problems.append("stripe.currency: must be three small letters, of a currency without a third decimal")
+    return StripeSettings(
+        api_key=_payment_secret(reader, table, "stripe.api_key", 1),
+        webhook_secret=_payment_secret(reader, table, "stripe.webhook_secret", PAYMENT_SECRET_CHARS_MIN),
+        base_url=reader.url(table, "stripe.base_url") or StripeSettings().base_url,
+        currency=currency,
+        ca_per_unit_nano=_rate(reader, table, "stripe.ca_per_unit"),
+    )
+
+
+def _epay(reader: _Reader, document: Table) -> EpaySettings:
+    table = reader.table(document, "epay", ("base_url", "pid", "key", "type", "ca_per_unit"))
+    return EpaySettings(
+        base_url=reader.url(table, "epay.base_url") or "",
+        pid=reader.text(table, "epay.pid", "") or "",
+        key=_payment_secret(reader, table, "epay.key", PAYMENT_SECRET_CHARS_MIN),
+        type=reader.text(table, "epay.type", "") or "",
+        ca_per_unit_nano=_rate(reader, table, "epay.ca_per_unit"),
+    )
+
+
+def _payment_secret(reader: _Reader, table: Table, path: str, chars_min: int) -> str:
+    """The secret; "", which is off, where it is missing, empty or too short to prove anything."""
+    given = reader.text(table, path)
+    secret = reader.secret(given, path, may_be_empty=True).strip() if given else ""
+    return secret if len(secret) >= chars_min else ""
+
+
+def _rate(reader: _Reader, table: Table, path: str) -> int:
+    """nano-CA for one unit of the currency."""
+    try:
+        nano = money.parse_ca(reader.text(table, path, "1") or "")
+    except ValueError as error:
+        reader.problems.append(f"{path}: {error}")
+        return money.NANO_PER_CA
+    if nano == 0:
+        reader.problems.append(f"{path}: must be above 0")
+    return nano or money.NANO_PER_CA
 
 
 def _free_limits(reader: _Reader, free: Table) -> FreeLimits:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from farebox.adapters.sigv4 import Credentials, Signer
+from farebox.settings import EmptySecret
 
 TIMEOUT_S = 5
 CONTAINER_URL = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
@@ -36,9 +37,11 @@ def resolver(environ: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _environment(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    if not value:
+    value = environ.get(name)
+    if value is None:
         raise LookupError(f"the environment variable {name} is not set")
+    if not value:
+        raise EmptySecret(f"the environment variable {name} is empty")
     return value
 
 

@@ -8,6 +8,8 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from farebox.dialects.ask import refuse
+from farebox.domain import money
 from farebox.http.asgi import read_body
 
 SMALL_BYTES_MAX = 16 * 1024
@@ -37,3 +39,14 @@ def validated(body: bytes, model: type[Read]) -> Read:
     except ValidationError as error:
         problems: list[Any] = list(error.errors(include_input=False, include_context=False, include_url=False))
         raise RequestValidationError(problems) from None
+
+
+def amount_of(text: str, param: str) -> int:
+    """A positive amount of CA, as nano-CA. Raises InvalidRequest."""
+    try:
+        nano = money.parse_ca(text)
+    except ValueError:
+        nano = 0
+    if nano <= 0:
+        raise refuse(param, zh="必须是正的十进制金额，最多 9 位小数", en="it must be a positive decimal amount of CA")
+    return nano

@@ -41,6 +41,8 @@ SHAPES: dict[type[FareboxError], Shape] = {
     errors.UpstreamError: Shape(502, "upstream_error", "upstream_error"),
     errors.UpstreamUnavailable: Shape(503, "upstream_error", "upstream_unavailable"),
     errors.UpstreamTimeout: Shape(504, "upstream_error", "upstream_timeout"),
+    errors.NotConfigured: Shape(503, "server_error", "not_configured"),
+    errors.PaymentUnavailable: Shape(503, "server_error", "payment_unavailable"),
     errors.StoreUnavailable: Shape(503, "server_error", "store_unavailable"),
     errors.Unavailable: Shape(503, "server_error", "unavailable"),
     FareboxError: Shape(500, "server_error", "internal_error"),

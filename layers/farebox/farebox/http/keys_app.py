@@ -15,7 +15,7 @@ from farebox.domain import keys, money
 from farebox.domain.accounts import NEVER_MS, Account, KeyChanges, KeyRecord
 from farebox.domain.catalog import Catalog
 from farebox.errors import NotFound
-from farebox.http.bodies import Closed
+from farebox.http.bodies import Closed, amount_of
 from farebox.http.guard import admin_only, json_response, new_app
 from farebox.ports import Accounts, Clock, Randomness
 from farebox.relay.settlements import Settlements
@@ -153,17 +153,6 @@ def _add_jobs(app: FastAPI, accounts: Accounts, settlements: Settlements, jobs: 
     async def run_audit() -> Response:
         await settlements.settled()
         return json_response((await audit(accounts, clock)).document())
-
-
-def amount_of(text: str, param: str) -> int:
-    """A positive amount of CA, as nano-CA. Raises InvalidRequest."""
-    try:
-        nano = money.parse_ca(text)
-    except ValueError:
-        nano = 0
-    if nano <= 0:
-        raise refuse(param, zh="必须是正的十进制金额，最多 9 位小数", en="it must be a positive decimal amount of CA")
-    return nano
 
 
 def key_view(record: KeyRecord) -> dict[str, Any]:

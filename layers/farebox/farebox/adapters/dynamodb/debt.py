@@ -29,6 +29,7 @@ def take_update(account: str, amount_nano: int, tables: Tables) -> dict[str, Any
         "UpdateExpression": "SET avail = avail - :amount, credited = credited - :amount",
         "ConditionExpression": "avail >= :amount AND (attribute_not_exists(debt) OR debt = :none)",
         "ExpressionAttributeValues": {":amount": n(amount_nano), ":none": n(0)},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
@@ -45,6 +46,7 @@ def owe_update(account: str, amount_nano: int, tables: Tables, *, frozen_before:
         "UpdateExpression": "SET debt = if_not_exists(debt, :none) + :amount, credited = credited - :amount" + freeze,
         "ConditionExpression": "st <> :active" if frozen_before else "st = :active",
         "ExpressionAttributeValues": values if frozen_before else {**values, ":frozen": s(FROZEN), ":debt": s(DEBT)},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
