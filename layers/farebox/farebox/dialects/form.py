@@ -83,7 +83,7 @@ def read_form(body: bytes, content_type: str) -> Form:
     spans: dict[str, tuple[int, int]] = {}
     seen: set[str] = set()
     text_bytes = 0
-    for part in _parts(body, _boundary(content_type)):
+    for part in _parts(body, boundary_of(content_type).encode("ascii")):
         headers = _headers(part)
         name, filename = _names(headers)
         repeatable = name.endswith("[]") or name in REPEATABLE
@@ -111,6 +111,15 @@ def read_form(body: bytes, content_type: str) -> Form:
     return Form(texts, tuple(files), spans)
 
 
+def boundary_of(content_type: str) -> str:
+    """The boundary in a request's content type: ASCII without quotes. Raises InvalidRequest."""
+    kind, parameters = _parameters(content_type)
+    boundary = parameters.get("boundary", "")
+    if kind != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
+        raise _malformed("Content-Type 缺少有效的 boundary", "the Content-Type has no valid boundary")
+    return boundary
+
+
 def replace_text(body: bytes, form: Form, name: str, value: bytes) -> bytes:
     """`body` with the text's (first) value replaced, every other byte as received.
 
@@ -124,14 +133,6 @@ def replace_text(body: bytes, form: Form, name: str, value: bytes) -> bytes:
 
 def _malformed(zh: str, en: str) -> InvalidRequest:
     return refuse("body", zh=f"表单格式错误，{zh}", en=f"malformed multipart form: {en}")
-
-
-def _boundary(content_type: str) -> bytes:
-    kind, parameters = _parameters(content_type)
-    boundary = parameters.get("boundary", "")
-    if kind != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
-        raise _malformed("Content-Type 缺少有效的 boundary", "the Content-Type has no valid boundary")
-    return boundary.encode("ascii")
 
 
 def _parts(body: bytes, boundary: bytes) -> list[_Part]:

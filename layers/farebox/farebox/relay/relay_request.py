@@ -17,6 +17,7 @@ from farebox.domain import money, quota
 from farebox.domain.outcome import Ending, ending_of
 from farebox.errors import Cancelled, UpstreamError, UpstreamTimeout
 from farebox.ports import Caller, Clock, Store, Telemetry
+from farebox.relay.answer_headers import passed_on
 from farebox.relay.attempts import Try
 from farebox.relay.bill import Bill, bill, usage_of
 from farebox.relay.call import Admitted, Call, Limits
@@ -33,8 +34,6 @@ from farebox.relay.settlements import Settlements
 from farebox.relay.ways import Way
 
 RATE_HEADERS_WAIT_S = 0.25
-PASSED_ON = ("content-type", "content-disposition", "openai-processing-ms", "openai-version")
-"""The only headers of an upstream that a caller sees."""
 EVENT_STREAM_UTF8 = "text/event-stream; charset=utf-8"
 
 
@@ -200,11 +199,10 @@ class Relay:
 def _reply_headers(upstream_headers: Mapping[str, str], admitted: Admitted) -> RawHeaders:
     """What a caller sees of the upstream's headers, what keeps proxies from holding a stream back, what was lowered."""
     plan = admitted.plan
-    told = dict(upstream_headers)
-    if plan.ask.stream:
-        told["content-type"] = JSON if plan.ask.json_array else told.get("content-type", EVENT_STREAM_UTF8)
-    present = [name for name in PASSED_ON if name in told]
-    kept = [(name.encode(), told[name].encode("utf-8", "surrogateescape")) for name in present]
+    told = passed_on(upstream_headers, plan.wire)
+    if plan.ask.stream and (plan.ask.json_array or "content-type" not in upstream_headers):
+        told["content-type"] = JSON if plan.ask.json_array else EVENT_STREAM_UTF8
+    kept = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in told.items()]
     if plan.ask.stream:
         kept += [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
     if admitted.lowered is not None:

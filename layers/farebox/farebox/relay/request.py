@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,13 @@ import orjson
 
 from farebox.dialects import json_splice
 from farebox.dialects.ask import Fields
-from farebox.dialects.form import read_form
+from farebox.dialects.form import boundary_of, read_form
 from farebox.dialects.wire import Incoming, Wire
 from farebox.errors import InvalidRequest
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+_TOKEN = re.compile(r"[0-9A-Za-z'+_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,15 @@ class Request:
 
     @property
     def read_as(self) -> str:
-        """The content type for the upstream, which must not read the body in another way than it was priced."""
-        return self.content_type if self.is_form else JSON
+        """The content type for the upstream, which must not read the body in another way than it was priced.
+
+        Of a caller's own only the boundary is left: anything else in it would be a word of the caller's. Raises
+        InvalidRequest for a form without one.
+        """
+        if not self.is_form:
+            return JSON
+        boundary = boundary_of(self.content_type)
+        return f"{FORM}; boundary={boundary}" if _TOKEN.fullmatch(boundary) else f'{FORM}; boundary="{boundary}"'
 
 
 def read_body(request: Request) -> Incoming:

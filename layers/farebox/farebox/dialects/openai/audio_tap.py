@@ -168,10 +168,12 @@ class TranscriptTap:
             self.done = True
 
     def _see_whole(self, data: bytes) -> None:
-        if data.lstrip()[:1] == b"{":
-            answer = any_json(data)
-            if isinstance(answer, Mapping):
-                self._see_answer(answer, counted=False)
+        opens = data.lstrip()[:1]
+        answer = any_json(data) if opens in (b"{", b"[") else None
+        if isinstance(answer, Mapping):
+            self._see_answer(answer, counted=False)
+        elif opens == b"{" or answer is not None:
+            pass  # JSON, or half of it, is no text; but a song may begin with "[Music]"
         elif not _PAGE.match(data):
             self.content_seen = self._whole = True  # also without a word: silence is heard as well
             self._see_text(data.decode("utf-8", "replace").strip())
