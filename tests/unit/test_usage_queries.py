@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.domain import ids
+from farebox.domain import ids, keys
+from farebox.domain.accounts import Account, KeyRecord
 from farebox.domain.call_records import CallPage, CallRecord
+from farebox.domain.keys import ApiKey
 from farebox.domain.model_pattern import model_pattern
 from farebox.domain.spans import Span, dates, last_days, last_hours, namer, next_start_ms, parse_date
 from farebox.errors import InvalidRequest
-from farebox.http.usage_csv import csv_text, harmless
+from farebox.http.dashboards import KEY_ROWS_MAX
+from farebox.http.queries import DAYS_MAX, HOURS_MAX, PAGE_CALLS_MAX, query_routes
+from farebox.http.usage_csv import CSV_CALLS_MAX, csv_text, harmless
 from farebox.service.usage import Bounds, UsageQueries, Whose
 
 SHANGHAI, BERLIN, KOLKATA = ZoneInfo("Asia/Shanghai"), ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
@@ -211,6 +220,48 @@ def test_pages_of_calls_end_even_where_the_bounds_do() -> None:
                 return sizes
 
     assert asyncio.run(all_pages()) == [12, 12, 6]
+
+
+class AnyOwner:
+    """Lets everybody in, as one and the same."""
+
+    async def owner(self, key: ApiKey, address: str) -> tuple[Account, KeyRecord]:
+        record = KeyRecord(id=key.id, account=key.account, number=key.number, kind="paid", last4=key.last4)
+        return Account(
+            id=key.account, status="active", avail_nano=1, held_nano=0, spent_nano=0, credited_nano=1
+        ), record
+
+
+def test_an_answer_that_leaves_out_what_is_old_says_so_in_a_header() -> None:
+    async def ask() -> list[httpx.Response]:
+        usage = queries(ListedCalls(StillClock(), HOUR_MS // 4, 100), rows=35)
+        app = FastAPI()
+        app.include_router(query_routes(usage, AnyOwner(), lambda _: "192.0.2.1"))  # type: ignore[arg-type]
+        key = keys.mint("paid", keys.mint_account(os.urandom), os.urandom)
+        transport, headers = httpx.ASGITransport(app), {"authorization": key.text}
+        async with httpx.AsyncClient(transport=transport, base_url="http://x/v1/query", headers=headers) as client:
+            return [
+                await client.post("/usage_details", json={"hours": 8760}),
+                await client.post("/usage", json={"pageSize": 999_999}),
+                await client.get("/usage.csv?hours=8760"),
+                await client.post("/usage_details", json={"hours": 3}),
+            ]
+
+    hours, calls, lines, short = asyncio.run(ask())
+    assert hours.headers["x-farebox-complete-since"] == "2026-11-24T03:00:00+08:00"
+    assert [hour["time"][11:13] for hour in hours.json()] == ["03", "04", "05", "06", "07", "08", "09", "10", "11"]
+    assert calls.headers["x-farebox-complete-since"] == lines.headers["x-farebox-complete-since"]
+    assert (len(calls.json()["usageLogs"]), len(lines.text.splitlines())) == (40, 41)
+    assert "x-farebox-complete-since" not in short.headers
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [Bounds().rows, HOURS_MAX, DAYS_MAX, PAGE_CALLS_MAX, CSV_CALLS_MAX, KEY_ROWS_MAX, Bounds().patience_ms // 1000],
+)
+def test_the_docs_tell_the_bounds(bound: int) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text("utf-8")
+    assert re.search(rf"(?<![\d,]){bound:,}(?![\d,])", text)
 
 
 # ── CSV ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,5 +16,5 @@ def iso(at_ms: int, zone: tzinfo) -> str:
 
 
 def headers_of_moment(since_ms: int | None, zone: tzinfo) -> dict[str, str]:
-    """`x-farebox-complete-since`, where there is more before than one query reads; else nothing."""
-    return {} if since_ms is None else {"x-farebox-complete-since": iso(since_ms, zone)}
+    """`x-farebox-complete-since`, in whole seconds rounded up, where there is more before than one query reads."""
+    return {} if since_ms is None else {"x-farebox-complete-since": iso(since_ms + 999, zone)}

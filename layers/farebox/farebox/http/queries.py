@@ -102,7 +102,7 @@ def query_routes(usage: UsageQueries, authenticator: Authenticator, address_of: 
         mine = await whose(request)
         span, matches = _asked_in_url(request, usage)
         found = await usage.calls(mine, span, matches, skip=0, take=CSV_CALLS_MAX)
-        since_ms = found.records[-1].at_ms if found.more else found.complete_since_ms
+        since_ms = found.records[-1].at_ms + 1 if found.more else found.complete_since_ms
         headers = {
             "content-disposition": 'attachment; filename="usage.csv"',
             "x-content-type-options": "nosniff",

@@ -123,12 +123,12 @@ class UsageQueries:
             reached_ms = page.reached_ms
             if len(found) >= wanted:
                 return Calls(tuple(found[skip : skip + take]), more=True)
-        return Calls(tuple(found[skip:]), more=False, complete_since_ms=reached_ms)
+        return Calls(tuple(found[skip:]), more=False, complete_since_ms=None if reached_ms is None else reached_ms + 1)
 
     async def _pages(self, whose: Whose, span: Span, page_rows: int, rows_max: int) -> AsyncIterator[CallPage]:
         """Pages until the span ends, or the bounds are reached."""
         read, ends_ms = 0, self.now_ms() + self._bounds.patience_ms
-        async for page in self._log.pages(whose.account, whose.key_number, span, page_rows):
+        async for page in self._log.pages(whose.account, whose.key_number, span, min(page_rows, rows_max)):
             yield page
             read += page.read
             if read >= rows_max or self.now_ms() > ends_ms:
