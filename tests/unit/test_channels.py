@@ -15,7 +15,7 @@ from farebox.relay import setbacks
 from farebox.relay.attempts import ATTEMPTS_MAX, Attempts, Try
 from farebox.relay.channels import Channel, Channels
 from farebox.relay.setbacks import BROKEN, STATUSES, Fault, Setback
-from farebox.relay.upstream_errors import UpstreamFailure
+from farebox.relay.upstream_errors import Empty, UpstreamFailure
 from farebox.relay.ways import door_for, ways
 from farebox.vendors import VENDORS
 
@@ -150,6 +150,12 @@ def test_where_there_are_others_each_weak_channel_is_asked_once() -> None:
         ("b", 0, False),
         ("c", 0, False),
     ]
+
+
+def test_after_an_empty_answer_there_is_one_more_opinion() -> None:
+    empty = BROKEN[Empty]
+
+    assert tried(empty, channel("a"), channel("b"), channel("c")) == [("a", 0, False), ("b", 0, False)]
 
 
 def test_a_bad_key_is_followed_by_the_channels_others_and_then_by_other_channels() -> None:

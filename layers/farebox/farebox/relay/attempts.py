@@ -49,7 +49,7 @@ class Attempts:
         """The next try after a setback; None where there is none."""
         if setback.rest_ms:
             self._channels.rest(last.way.channel, last.key, setback.rest_ms)
-        if self._made >= ATTEMPTS_MAX:
+        if self._made >= min(ATTEMPTS_MAX, setback.attempts_max):
             return None
         self._made += 1
         if setback.fault is Fault.KEY and self._keys and not self._channels.rests(last.way.channel, self._keys[0]):

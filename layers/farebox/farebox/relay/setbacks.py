@@ -29,7 +29,8 @@ class Fault(Enum):
 @dataclass(frozen=True, slots=True)
 class Setback:
     """`word`: as a receipt lists it. `rest_ms`: how long the key is left alone. `error`: for the caller, if it is the
-    last word. `retry_after_s`: when the upstream says it is worth trying again.
+    last word. `retry_after_s`: when the upstream says it is worth trying again. `attempts_max`: how many attempts there
+    may be in all after this.
     """
 
     word: str
@@ -37,6 +38,7 @@ class Setback:
     error: type[Unavailable]
     rest_ms: int = 0
     retry_after_s: int | None = None
+    attempts_max: int = 4
 
     def told(self) -> Unavailable:
         """The caller's error."""
@@ -68,7 +70,8 @@ BROKEN: dict[type[UpstreamFailure], Setback] = {
     Cut: Setback("cut", Fault.CHANNEL, UpstreamError),
     TooLarge: Setback("too_large", Fault.CHANNEL, UpstreamError),
     ErrorAnswer: Setback("error_answer", Fault.CHANNEL, UpstreamError),
-    Empty: Setback("empty", Fault.CHANNEL, UpstreamError),
+    # Each one's prompt is paid for by the house: a second opinion, not a fourth.
+    Empty: Setback("empty", Fault.CHANNEL, UpstreamError, attempts_max=2),
 }
 
 
