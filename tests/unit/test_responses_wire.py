@@ -480,13 +480,13 @@ def test_an_incomplete_response_is_a_proper_end() -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_failure_is_an_error_in_place_of_content_and_no_end_after_it(status: str) -> None:
+def test_a_failure_is_an_error_wherever_it_comes_for_its_words_are_the_vendors(status: str) -> None:
     failed = ended(status, error={"code": "server_error", "message": "x"}, usage=USAGE)
     before = Tapped(TEXT_STREAM[0], failed).tap
     after = Tapped(*TEXT_STREAM[:7], failed).tap
 
     assert (before.error_seen, before.finished, before.done) == (True, False, False)
-    assert (after.error_seen, after.finished, after.done) == (False, False, False)
+    assert (after.error_seen, after.finished, after.done) == (True, False, False)
     assert dict(after.reported().counts) == COUNTS
 
 

@@ -88,6 +88,8 @@ class Wire:
     a caller's connection alive before content. `form`: whether requests may be multipart/form-data. `binary`: whether a
     plain answer may be passed on while it still comes. `end_marker`: whether a stream says its end, else it just ends.
     `limit_param`: where a caller may limit the output (see Ask.output_limits), None where nothing can be limited.
+    `marks`: one of these stands in the data of every event of a stream. What has none may be an error of any shape,
+    or a page, and nobody but the tap sees it.
     """
 
     name: str
@@ -101,3 +103,4 @@ class Wire:
     binary: bool = False
     end_marker: bool = True
     limit_param: str | None = None
+    marks: tuple[bytes, ...] = ()

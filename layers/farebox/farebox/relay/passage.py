@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from farebox.dialects import sse
 from farebox.dialects.bridge import StreamBridge
+from farebox.dialects.wire import Wire
 from farebox.ports import Answer
 from farebox.relay.plan import Plan
 from farebox.relay.relayed import Relayed
@@ -113,7 +114,7 @@ class Passage:
                 break
             if self.bridge is not None:
                 seen += self.bridge.feed(data)
-            elif not (strip and only_usage):
+            elif not (strip and only_usage) and _is_of(self.way.wire, data):
                 seen.append(frame.replace(_USAGE_NULL, b"") if strip else frame)
             if tap.done:
                 break
@@ -206,6 +207,11 @@ class BinaryPassage:
         await self.seal()
         await relayed.delivery.send(held, self.answer.headers)
         relayed.ended = True
+
+
+def _is_of(wire: Wire, data: bytes) -> bool:
+    """Whether an event is one of the dialect's, as far as a glance tells."""
+    return not wire.marks or any(mark in data for mark in wire.marks)
 
 
 def _produced(relayed: Relayed) -> bool:

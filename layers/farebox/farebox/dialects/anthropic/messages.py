@@ -91,6 +91,7 @@ MESSAGES = Wire(
     error_event=error_event,
     ping=b'event: ping\ndata: {"type": "ping"}\n\n',
     limit_param="max_tokens",
+    marks=(b'"content_block_', b'"message_', b'"ping"'),
 )
 
 

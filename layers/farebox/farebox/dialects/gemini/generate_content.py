@@ -107,6 +107,7 @@ GENERATE_CONTENT = Wire(
     ping=PING,
     end_marker=False,
     limit_param="generationConfig.maxOutputTokens",
+    marks=(b'"candidates"', b'"usageMetadata"', b'"promptFeedback"'),
 )
 
 

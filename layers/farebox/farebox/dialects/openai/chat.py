@@ -16,7 +16,7 @@ from farebox.dialects.openai.charges import (
 )
 from farebox.dialects.openai.parts import audio_tokens_max, sent_images
 from farebox.dialects.openai.stream_options import usage_changes
-from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.openai.tap import MARKS, OpenAITap
 from farebox.dialects.wire import Incoming, Wire
 
 TOKENS_MAX = 10_000_000
@@ -89,7 +89,9 @@ def _read(incoming: Incoming) -> Ask:
     return read(incoming.fields)
 
 
-CHAT = Wire("chat.completions", "openai", frozenset({"chat"}), read=_read, tap=tap, limit_param="max_tokens")
+CHAT = Wire(
+    "chat.completions", "openai", frozenset({"chat"}), read=_read, tap=tap, limit_param="max_tokens", marks=MARKS
+)
 
 
 def _sound_needs(body: Fields) -> dict[str, str]:

@@ -9,7 +9,7 @@ from farebox.dialects.openai import counting
 from farebox.dialects.openai.charges import service_tier
 from farebox.dialects.openai.chat import FREE_OF_CHARGE, TOKENS_MAX
 from farebox.dialects.openai.stream_options import usage_changes
-from farebox.dialects.openai.tap import OpenAITap
+from farebox.dialects.openai.tap import MARKS, OpenAITap
 from farebox.dialects.wire import Incoming, Wire
 
 CHOICES_MAX = 20
@@ -56,7 +56,9 @@ def _read(incoming: Incoming) -> Ask:
     return read(incoming.fields)
 
 
-COMPLETIONS = Wire("completions", "openai", frozenset({"completion"}), read=_read, tap=tap, limit_param="max_tokens")
+COMPLETIONS = Wire(
+    "completions", "openai", frozenset({"completion"}), read=_read, tap=tap, limit_param="max_tokens", marks=MARKS
+)
 
 
 def _prompts(body: Fields) -> int:

@@ -121,6 +121,7 @@ RESPONSES = Wire(
     tap=tap,
     error_event=error_event,
     limit_param="max_output_tokens",
+    marks=(b'"response.',),
 )
 
 

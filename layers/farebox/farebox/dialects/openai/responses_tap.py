@@ -131,7 +131,7 @@ class ResponsesTap:
         self._see_response(response)
         if status in WHOLE_STATUSES:
             self._whole = self.done = True
-        elif not self.content_seen:
+        else:
             self.error_seen = True
 
     def _see_answer(self, answer: Any) -> None:

@@ -18,6 +18,8 @@ from farebox.domain.usage import Usage, tokens
 CHOICES_MAX = 65_536
 """No request asks for more choices; of what an upstream numbers, no more is remembered."""
 DONE = b"[DONE]"
+MARKS = (b'"choices"', b'"usage"', DONE)
+"""See Wire.marks, for chat and completions."""
 PCM_BYTES_PER_TOKEN = 2400
 """A token of made sound is 50 ms; what is streamed has 24,000 samples a second of two bytes each."""
 
