@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from farebox.adapters.dynamodb.accounts import DynamoDBAccounts
+from farebox.adapters.dynamodb.orders import DynamoDBOrders
 from farebox.adapters.dynamodb.store import DynamoDBStore
 from farebox.adapters.dynamodb.tables import TTL, Tables, ensure
 from farebox.adapters.dynamodb.values import n, plain_item, s
@@ -45,6 +46,7 @@ class StoreDesk:
     db: CountingDB = field(init=False)
     store: DynamoDBStore = field(init=False)
     accounts: DynamoDBAccounts = field(init=False)
+    orders: DynamoDBOrders = field(init=False)
     tables: Tables = field(init=False)
 
     def open(self) -> StoreDesk:
@@ -52,6 +54,7 @@ class StoreDesk:
         self.db, self.tables = CountingDB(services.db), Tables.under(self.prefix)
         self.store = DynamoDBStore(self.db, self.tables, signer=services.signer, reset_at="00:00 Asia/Shanghai")  # type: ignore[arg-type]
         self.accounts = DynamoDBAccounts(self.db, self.tables)  # type: ignore[arg-type]
+        self.orders = DynamoDBOrders(self.db, self.tables)  # type: ignore[arg-type]
         self.farebox.run(ensure(services.db, self.tables))
         return self
 

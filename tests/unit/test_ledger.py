@@ -12,6 +12,8 @@ from farebox.domain.ledger import Entry, Hold, LedgerError, Wallet, violations
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("credit"), st.integers(0, 5), st.integers(-5, 1000)),
+        st.tuples(st.just("reverse"), st.integers(0, 5), st.integers(-5, 1500)),
+        st.tuples(st.just("collect"), st.just(0), st.just(0)),
         st.tuples(st.just("hold"), st.integers(0, 9), st.integers(-5, 1500)),
         st.tuples(st.just("settle"), st.integers(0, 9), st.integers(-5, 1500)),
     ),
@@ -25,6 +27,10 @@ def step(wallet: Wallet, what: str, number: int, amount: int) -> Wallet:
     match what:
         case "credit":
             return ledger.credit(wallet, Entry(f"crd_{number}", amount))
+        case "reverse":
+            return ledger.reverse(wallet, Entry(f"rev_{number}", -amount))
+        case "collect":
+            return ledger.collect(wallet)
         case "hold":
             return ledger.hold(wallet, f"req_{number}", Hold(amount, 0))
         case _:
@@ -42,11 +48,11 @@ def test_no_order_of_steps_creates_loses_or_overdraws_money(steps: list[tuple[st
             continue
         if what == "credit":
             entries += amount
-        if what == "settle" and held is not None:
+        if what == "reverse" or (what == "settle" and held is not None):
             entries -= amount
         wallet = after
         assert violations(wallet) == []
-        assert wallet.avail_nano + wallet.held_nano == entries
+        assert wallet.avail_nano + wallet.held_nano - wallet.debt_nano == entries
 
 
 @given(STEPS, st.integers(0, 300))

@@ -38,7 +38,9 @@ def mint(random: Callable[[int], bytes]) -> str:
 
 def parse(text: str) -> str | None:
     """The code's characters, whatever case, spaces, hyphens and look-alikes it was typed with; None: it is no code."""
-    body = text.strip().upper().translate(_READ_AS).removeprefix(PREFIX)
+    body = text.strip().upper().translate(_READ_AS)
+    if len(body) == len(PREFIX) + BODY_CHARS:
+        body = body.removeprefix(PREFIX)
     return body if len(body) == BODY_CHARS and set(body) <= set(CROCKFORD) else None
 
 
