@@ -24,8 +24,9 @@ setup: .venv/.run node_modules/.package-lock.json $(ENCODINGS)  ## Sets up .venv
 run: setup  ## Runs the whole service on http://127.0.0.1:8787
 	@exec $(BIN)/farebox serve --demo --port $(PORT) --data-dir $(DATA_DIR)
 
-test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite on all cores; WORKERS=0 in one process
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: .venv/.dev .venv-aws/.ready setup  ## Runs the test suite: most of it on all cores, the rest alone
+	$(BIN)/python -m pytest -m "not soak and not alone" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "alone and not soak"
 
 soak: .venv/.dev setup  ## Long tests: faults, kills, memory
 	FAREBOX_SOAK=1 $(BIN)/python -m pytest -m soak -s --durations=0

@@ -16,6 +16,19 @@ settings.register_profile("farebox", deadline=None, suppress_health_check=[Healt
 settings.load_profile("farebox")
 
 
+ALONE = frozenset(
+    {"test_aborts", "test_journal", "test_kill", "test_kill_soak", "test_memory", "test_serve", "test_wire"}
+)
+"""Files that measure moments or memory, or want every core: `make test` runs them after the others, one at a time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def _upstream() -> Iterator[ScriptedUpstream]:
     upstream = ScriptedUpstream().start()
