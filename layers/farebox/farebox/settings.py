@@ -373,8 +373,11 @@ def _channel(reader: _Reader, table: Table, index: int, vendors: Mapping[str, bo
         reader.problems.append(f"{path}.base_url: is missing, {vendor} has none of its own")
     if not keys or not all(keys):
         reader.problems.append(f"{path}.keys: at least one key is needed, and none may be empty")
-    if not isinstance(rename, Mapping) or not all(isinstance(each, str) for each in rename.values()):
-        reader.problems.append(f"{path}.rename: must be a table of strings")
+    # A name of dots alone would lead out of the place that a vendor has for it in a path.
+    if not isinstance(rename, Mapping) or not all(
+        isinstance(each, str) and each.strip(".") for each in rename.values()
+    ):
+        reader.problems.append(f"{path}.rename: must be a table of names")
         rename = {}
     return ChannelSettings(
         name=name,
