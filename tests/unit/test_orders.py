@@ -116,9 +116,8 @@ def test_orders_have_ids_of_their_own() -> None:
     made = {mint_order(1, os.urandom) for _ in range(100)}
     assert len(made) == 100
     assert all(is_order_id(each) for each in made)
-    assert not any(
-        is_order_id(each) for each in ("", None, 1, {}, "req_" + "0" * 26, "ord_" + "0" * 25, "ord_" + "0" * 27)
-    )
+    others = ("", None, 1, {}, "req_" + "0" * 26, "ord_" + "0" * 25, "ord_" + "0" * 27)
+    assert not any(is_order_id(each) for each in others)
 
 
 @given(st.binary(min_size=16, max_size=16), st.randoms())
@@ -126,7 +125,12 @@ def test_a_code_is_read_however_it_is_typed(entropy: bytes, dice: object) -> Non
     code = codes.mint(lambda _: entropy)
     looks = {"0": "0Oo", "1": "1IilL", "-": "- "}
     typed = "".join(dice.choice(looks.get(char, char + char.lower())) for char in code)  # type: ignore[attr-defined]
-    assert codes.parse(typed) == codes.parse(code) == code[2:].replace("-", "")
+    assert codes.parse(typed) == codes.parse(code) == codes.parse(code[3:]) == code[2:].replace("-", "")
+
+
+def test_a_code_may_begin_like_its_prefix() -> None:
+    body = "FB" + "0" * 23
+    assert codes.parse(body) == codes.parse(f"FB-{body}") == body
 
 
 @given(st.text(max_size=60))
