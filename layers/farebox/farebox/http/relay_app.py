@@ -15,6 +15,7 @@ from farebox.dialects.wires import WIRES
 from farebox.domain import ids
 from farebox.domain.keys import ApiKey
 from farebox.errors import FareboxError, ModelNotAllowed, NotFound
+from farebox.http import cors
 from farebox.http.address import AddressOf
 from farebox.http.asgi import (
     AsgiCaller,
@@ -109,7 +110,7 @@ class RelayApp:
             return
         request_id = ids.request_id(self._clock.now_ms(), self._random.token)
         dialect = _dialect(scope)
-        own: RawHeaders = [(name, request_id.encode()) for name in REQUEST_ID[dialect]]
+        own: RawHeaders = [(name, request_id.encode()) for name in REQUEST_ID[dialect]] + cors.answer_headers(scope)
         try:
             await self._route(scope, receive, send, request_id, own)
         except FareboxError as error:
@@ -122,6 +123,9 @@ class RelayApp:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str, own: RawHeaders) -> None:
         path, method = scope["path"], scope["method"]
+        if cors.is_preflight(scope):
+            await reply(send, 204, [*own, *cors.preflight_headers(scope)], b"")
+            return
         if method == "POST":
             endpoint = endpoint_at(path)
             if endpoint is not None:
