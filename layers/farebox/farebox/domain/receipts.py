@@ -66,8 +66,7 @@ class Receipt:
             "outcome": self.outcome,
             "took_ms": self.took_ms,
             "attempts": [
-                {"channel": channel, "result": result, "took_ms": took_ms}
-                for channel, result, took_ms in self.attempts
+                {"channel": channel, "result": result, "took_ms": took_ms} for channel, result, took_ms in self.attempts
             ],
         }
 
