@@ -22,7 +22,7 @@ from tests.fakes.openai_vendor import (
     stream,
 )
 from tests.fakes.service import Funded, RunningFarebox
-from tests.fakes.upstream import Reset, ScriptedUpstream, Send, Sleep, json_answer, sse_head
+from tests.fakes.upstream import Reset, ScriptedUpstream, Send, Sleep, json_answer, sse_answer, sse_head
 
 MODEL, THINKER = "gpt-4o-mini", "o4-mini"
 IN_NANO, OUT_NANO = 1050, 4200
@@ -197,12 +197,15 @@ def test_a_response_that_failed_with_content_costs_what_the_vendor_says(
     client: OpenAI, farebox: RunningFarebox, key: Funded, upstream: ScriptedUpstream
 ) -> None:
     failed = response(said("hello"), status="failed", error={"code": "server_error", "message": "x"})
-    upstream.script = stream(response_events(failed))
+    # With pauses: what arrives together with the failure has not reached the caller, and another one is asked.
+    upstream.script = sse_answer(response_events(failed), pause_s=0.05)
     with client.responses.create(model=MODEL, input="hi", stream=True) as got:
         seen: list[Any] = list(got)
 
     assert receipt_of(farebox, key)["cost_nano"] == 10 * IN_NANO + 5 * OUT_NANO
-    assert "response.completed" not in [each.type for each in seen]
+    types = [each.type for each in seen]
+    assert types[-1] == "error"
+    assert not {"response.completed", "response.failed"} & set(types)
 
 
 # ── what is kept at the vendor ──────────────────────────────────────────────────────────────────────────────────────

@@ -49,7 +49,7 @@ class Attempts:
         """The next try after a setback; None where there is none."""
         if setback.rest_ms:
             self._channels.rest(last.way.channel, last.key, setback.rest_ms)
-        if self._made >= min(ATTEMPTS_MAX, setback.attempts_max):
+        if self._made >= (setback.attempts_max or ATTEMPTS_MAX):
             return None
         self._made += 1
         if setback.fault is Fault.KEY and self._keys and not self._channels.rests(last.way.channel, self._keys[0]):

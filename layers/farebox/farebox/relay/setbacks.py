@@ -30,7 +30,7 @@ class Fault(Enum):
 class Setback:
     """`word`: as a receipt lists it. `rest_ms`: how long the key is left alone. `error`: for the caller, if it is the
     last word. `retry_after_s`: when the upstream says it is worth trying again. `attempts_max`: how many attempts there
-    may be in all after this.
+    may be in all after this, None for as many as ever.
     """
 
     word: str
@@ -38,7 +38,7 @@ class Setback:
     error: type[Unavailable]
     rest_ms: int = 0
     retry_after_s: int | None = None
-    attempts_max: int = 4
+    attempts_max: int | None = None
 
     def told(self) -> Unavailable:
         """The caller's error."""
