@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from farebox.domain import money
 from farebox.relay.channels import Channel
 from farebox.settings import Settings
 from farebox.vendors import VENDORS
@@ -191,9 +192,12 @@ def test_speech_is_heard_while_it_is_still_spoken(
         gate.set()
         rest = b"".join(pieces)
         assert got.headers["content-type"] == "audio/mpeg"
+        told = got.headers["x-farebox-cost"]  # by the character: certain before it is spoken
 
+    receipt = settled(farebox, key)
     assert (first, first + rest) == (sound[: len(first)], sound)
-    assert settled(farebox, key)["outcome"] == "completed"
+    assert receipt["outcome"] == "completed"
+    assert money.parse_ca(told) == receipt["cost_nano"] > 0
 
 
 def test_speech_comes_as_events(

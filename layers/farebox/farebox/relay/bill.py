@@ -67,6 +67,14 @@ def _served(plan: Plan, said: str | None) -> str | None:
     return said if said in (asked, ANSWERED_AS.get(asked)) else None
 
 
+def cost_beforehand_nano(plan: Plan) -> int | None:
+    """What any answer with content costs, where that is certain before it comes: speech by the character."""
+    rates = plan.price.rates
+    if plan.model.kind != "speech" or "character" not in rates or "audio_ms" in rates:
+        return None
+    return 0 if plan.free else plan.ask.bounds["character"] * rates["character"]
+
+
 def receipt(
     plan: Plan,
     bill: Bill,

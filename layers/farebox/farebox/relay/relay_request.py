@@ -19,7 +19,7 @@ from farebox.errors import Cancelled, UpstreamError, UpstreamTimeout
 from farebox.ports import Caller, Clock, Store, Telemetry
 from farebox.relay.answer_headers import passed_on
 from farebox.relay.attempts import Try
-from farebox.relay.bill import Bill, bill, usage_of
+from farebox.relay.bill import Bill, bill, cost_beforehand_nano, usage_of
 from farebox.relay.call import Admitted, Call, Limits
 from farebox.relay.conclusion import Conclusion, Drawn
 from farebox.relay.delivery import NO_PING, Delivery, JsonArray, RawHeaders
@@ -205,6 +205,9 @@ def _reply_headers(upstream_headers: Mapping[str, str], admitted: Admitted) -> R
     kept = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in told.items()]
     if plan.ask.stream:
         kept += [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+    elif plan.wire.binary and "content-length" not in upstream_headers:  # it leaves before it is whole
+        cost_nano = cost_beforehand_nano(plan)
+        kept += [] if cost_nano is None else [(b"x-farebox-cost", money.format_ca(cost_nano).encode())]
     if admitted.lowered is not None:
         kept.append((b"x-farebox-max-tokens", b"%d" % admitted.lowered))
     return kept
